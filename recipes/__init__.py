@@ -1,0 +1,1 @@
+"""Recipes: one page each, one ``run(...)`` each, importable as ``solidqmmm.recipes.<name>``."""
