@@ -34,6 +34,23 @@ class Evaluation:
                 object.__setattr__(self, name, value)
 
 
+@dataclass(frozen=True, eq=False)
+class Contribution:
+    """What a correction adds to the host.
+
+    Attributes:
+        forces: Forces in eV/angstrom on the correction's atoms, shape=(n, 3).
+        energy: Energy in eV, or None where the scheme has none (never 0.0).
+        virial: Sum of x (outer) F in eV, that is -dE/d(strain), shape=(3, 3); None where the scheme has none.
+        terms: The parts of the energy in eV by name.
+    """
+
+    forces: np.ndarray
+    energy: float | None = None
+    virial: np.ndarray | None = None
+    terms: dict = field(default_factory=dict)
+
+
 @runtime_checkable
 class Engine(Protocol):
     """Evaluates energies and forces. Stateful at the edge only (warm starts); a context manager.

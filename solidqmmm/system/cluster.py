@@ -182,6 +182,15 @@ class Cluster:
             np.add.at(forces, self.caps.outer, on_outer)
         return forces @ self.stretch.T
 
+    def image_virial(self, engine_forces, positions, host_cell) -> np.ndarray:
+        """Sum of (lattice shift of Y) (outer) (cap force handed to Y) in eV, shape=(3, 3): the part of the virial that
+        x (outer) F over the region misses where a cut bond crosses the boundary of a periodic cluster."""
+        inner, outer = self._bond_ends(positions, host_cell)
+        _, on_outer = link_atoms.distribute(
+            engine_forces[self.n_quantum :], inner, outer, self.caps.length, self.caps.ratio
+        )
+        return (self.caps.shift @ host_cell).T @ (on_outer @ self.stretch.T)
+
     def engine_cell(self, host_cell) -> np.ndarray:
         """The engine's cell for the present cell of the host: periodic vectors follow, vacuum stays, shape=(3, 3)."""
         cell = self.cell.copy()
@@ -219,6 +228,10 @@ class Cluster:
         """The same cluster with other caps."""
         return replace(self, caps=caps)
 
-    def with_stretch(self, stretch) -> Cluster:
-        """The same cluster, seen by the engine through the lattice matching A, shape=(3, 3)."""
-        return replace(self, stretch=np.asarray(stretch, dtype=float))
+    def unstretched(self) -> Cluster:
+        """The same cluster without lattice matching, its middle where it was in the engine's cell."""
+        cell = self.cell.copy()
+        for axis in self.periodic_axes:
+            cell[axis] = self.host_cell[axis]
+        middle = self.reference.mean(axis=0)
+        return replace(self, stretch=np.eye(3), cell=cell, offset=self.offset + middle @ (self.stretch - np.eye(3)))
