@@ -56,6 +56,10 @@ class LinkAtoms:
     def __len__(self):
         return len(self.inner)
 
+    def without(self, index: int) -> LinkAtoms:
+        """With cap `index` left out."""
+        return LinkAtoms(*(np.delete(getattr(self, name), index, axis=0) for name in self.__dataclass_fields__))
+
     def with_classical(self, numbers) -> LinkAtoms:
         """The caps of the classical side: atoms of species `numbers` held at the host's own bond length."""
         return replace(
@@ -227,6 +231,10 @@ class Cluster:
     def with_caps(self, caps: LinkAtoms) -> Cluster:
         """The same cluster with other caps."""
         return replace(self, caps=caps)
+
+    def placed(self, cell, offset) -> Cluster:
+        """The same cluster in another engine cell (angstrom, shape=(3, 3)), moved by `offset` (angstrom, shape=(3,))."""
+        return replace(self, cell=cell, offset=offset)
 
     def unstretched(self) -> Cluster:
         """The same cluster without lattice matching, its middle where it was in the engine's cell."""
