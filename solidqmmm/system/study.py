@@ -1,0 +1,341 @@
+"""A study: everything that determines a calculation, validated as a whole before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, Field, PrivateAttr
+
+from solidqmmm.errors import StudyError
+from solidqmmm.system import study_file
+from solidqmmm.system.crystal import Crystal
+from solidqmmm.system.potential import Potential
+from solidqmmm.system.study_file import Problem, Source, shown, unknown_key, validated
+from solidqmmm.system.study_sections import (
+    CapsSection,
+    Coupling,
+    Defect,
+    HostSection,
+    MatchTargets,
+    RegionSection,
+    Section,
+    StructureSection,
+    SubtractiveSection,
+    Supercell,
+    beside,
+    why_not_from_materials_project,
+)
+
+
+@dataclass(frozen=True)
+class Schemas:
+    """Models of the sections that belong further up the stairs; `recipebook.schemas()` has the real ones.
+
+    Attributes:
+        qm: Model of the `qm` section for the name of an engine; ValueError for an unknown engine.
+        recipe: Section's name (or None) and its model, for the name of a recipe and the study's folder;
+            ValueError for an unknown recipe.
+        check: Model of the `check` section.
+        qm_problems: What is wrong with a valid `qm` section beyond its types, one text each (missing files).
+    """
+
+    qm: Callable[[str], type[BaseModel]] | None = None
+    recipe: Callable[[str, Path], tuple[str | None, type[BaseModel]]] | None = None
+    check: Callable[[], type[BaseModel]] | None = None
+    qm_problems: Callable[[BaseModel, Path], list[str]] | None = None
+
+
+class Study(Section):
+    """One study, as its YAML file says it (see `solidqmmm recipes show NAME` for the section of a recipe).
+
+    Attributes:
+        recipe: Name of a shipped recipe, or path of a user's own recipe file.
+        structure: Where the crystal comes from.
+        supercell: Repeats of the unit cell, or a 3x3 matrix whose rows are the new cell vectors.
+        defect: The point defect, or None.
+        host: The classical potential.
+        qm: Settings of the quantum engine, defaults filled in; None: the host alone.
+        region: Who is quantum; None without `qm`.
+        caps: What closes the cut bonds.
+        coupling: The coupling scheme.
+        matching: 'none', 'auto' (compute the expensive model's lattice) or its known values.
+        seed: Seed of all random numbers.
+        check: Options of `solidqmmm check`.
+    """
+
+    recipe: str
+    structure: StructureSection
+    supercell: Supercell = (1, 1, 1)
+    defect: Defect | None = None
+    host: HostSection
+    qm: dict[str, Any] | None = None
+    region: RegionSection | None = None
+    caps: CapsSection = CapsSection()
+    coupling: Coupling = SubtractiveSection(scheme="subtractive")
+    matching: Literal["none", "auto"] | MatchTargets = "none"
+    seed: int = Field(default=1, ge=0)
+    check: dict[str, Any] = Field(default_factory=dict)
+
+    _section: str | None = PrivateAttr(None)
+    _options: dict = PrivateAttr(default_factory=dict)
+    _folder: Path = PrivateAttr(default_factory=Path)
+    _given: Crystal | None = PrivateAttr(None)
+
+    # --- ways in ------------------------------------------------------------------------------------------
+
+    @classmethod
+    def load(cls, path, *, schemas: Schemas | None = None) -> Self:
+        """The study in a YAML file.
+
+        Args:
+            path: The file.
+            schemas: Models of the sections of engine, recipe and check; without them these stay as they are.
+
+        Raises:
+            StudyError: With every mistake in the file: its key and line, what was expected, what came.
+        """
+        source = study_file.read(path)
+        return cls._from_source(source, schemas or Schemas(), f"the study {path}")
+
+    @classmethod
+    def from_mapping(cls, mapping: dict, *, folder=".", schemas: Schemas | None = None) -> Self:
+        """The study in a mapping with the keys of the file.
+
+        `structure` may also be a Structure, Atoms or Crystal, which is taken as it is (`cell: as_given`).
+
+        Raises:
+            StudyError: With every mistake.
+        """
+        mapping = dict(mapping)
+        given = None
+        if not isinstance(mapping.get("structure"), dict | str | Path | None):
+            given = Crystal.of(mapping["structure"])
+            mapping["structure"] = {"file": "structure.json", "cell": "as_given"}
+        source = Source(study_file.plain(mapping), {}, Path(folder))
+        return cls._from_source(source, schemas or Schemas(), "the study", given)
+
+    @classmethod
+    def _from_source(cls, source: Source, schemas: Schemas, title: str, given=None) -> Self:
+        raw = _written_out(source.mapping)
+        keys = cls.model_fields
+        study, problems = validated(cls, {key: value for key, value in raw.items() if key in keys})
+        section, options, more = _recipe_part(raw, keys, schemas, source.folder)
+        problems += more
+        qm, more = _qm_part(raw, schemas, source.folder)
+        problems += more
+        check, more = _check_part(raw, schemas)
+        problems += more
+        problems += _missing_files(raw, source.folder, given)
+        problems.sort(key=lambda problem: _line(problem, source.lines))
+        if problems:
+            count = "one mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
+            raise StudyError(
+                f"{title} has {count}; nothing was run", problems=[p.shown(source.lines) for p in problems]
+            )
+        study = study.model_copy(update={"qm": qm, "check": check})
+        study._section, study._options = section, options
+        study._folder, study._given = source.folder, given
+        return study
+
+    # --- facts --------------------------------------------------------------------------------------------
+
+    @property
+    def folder(self) -> Path:
+        """Where the relative file names of the study start."""
+        return self._folder
+
+    @property
+    def section(self) -> str | None:
+        """Name of the recipe's section."""
+        return self._section
+
+    @property
+    def options(self) -> dict:
+        """The recipe's options, defaults filled in: the keyword arguments of its `run`."""
+        return dict(self._options)
+
+    @property
+    def structure_source(self) -> Crystal | Path | None:
+        """The structure that was given in Python, or its file; None for one from Materials Project."""
+        if self._given is not None:
+            return self._given
+        return None if self.structure.file is None else beside(self._folder, self.structure.file)
+
+    def potential(self) -> Potential:
+        """The host's potential; its files are looked up beside the study first."""
+        return self.host.potential(self._folder)
+
+    def as_mapping(self) -> dict:
+        """The study with the keys of the file, defaults filled in, in the types of JSON."""
+        core = _without_none(study_file.plain(self.model_dump(exclude={"qm", "check"}, warnings=False)))
+        order = [
+            "recipe",
+            "structure",
+            "supercell",
+            "defect",
+            "host",
+            "qm",
+            "region",
+            "caps",
+            "coupling",
+            "matching",
+        ]
+        core["qm"] = self.qm
+        mapping = {key: core[key] for key in order if core.get(key) is not None}
+        if self._section is not None:
+            mapping[self._section] = study_file.plain(self._options)
+        if self.check:
+            mapping["check"] = study_file.plain(self.check)
+        return {**mapping, "seed": self.seed}
+
+    def with_options(self, **options) -> Self:
+        """The same study with other options of its recipe."""
+        study = self.model_copy()
+        study._options = {**self._options, **options}
+        return study
+
+
+# --- the parts of a file ----------------------------------------------------------------------------------
+
+
+def _written_out(mapping: dict) -> dict:
+    """With the short forms written out: `coupling: force_mixing` is `{scheme: force_mixing}`."""
+    raw = dict(mapping)
+    if isinstance(raw.get("coupling"), str):
+        raw["coupling"] = {"scheme": raw["coupling"]}
+    if "matching" in raw and raw["matching"] is None:
+        raw["matching"] = "none"
+    for key in ("caps", "check"):
+        if key in raw and raw[key] is None:
+            raw[key] = {}
+    if raw.get("seed", 0) is None:
+        del raw["seed"]
+    return raw
+
+
+def _recipe_part(raw, keys, schemas: Schemas, folder: Path):
+    """Section name, options with defaults, and the problems of recipe, section and keys nobody knows."""
+    recipe, others = raw.get("recipe"), {key: value for key, value in raw.items() if key not in keys}
+    problems = []
+    if schemas.recipe is None or not isinstance(recipe, str):
+        return _unchecked_section(others, keys)
+    try:
+        section, model = schemas.recipe(recipe, folder)
+    except (ValueError, StudyError) as error:
+        _, _, problems = _unchecked_section(others, keys)
+        return None, {}, [Problem(("recipe",), str(error)), *problems]
+    allowed = [*keys, section] if section else list(keys)
+    for key in others:
+        if key != section:
+            text = unknown_key(key, allowed)
+            problems.append(
+                Problem(
+                    (key,), f"{text} (the recipe {recipe} reads the section '{section}')" if section else text
+                )
+            )
+    given = others.get(section)
+    if not isinstance(given, dict | None):
+        return (
+            section,
+            {},
+            [*problems, Problem((section,), f"expected a mapping of options, got {shown(given)}")],
+        )
+    options, more = validated(model, given or {}, (section,) if section else ("recipe",))
+    return section, dict(options) if options is not None else {}, problems + more
+
+
+def _unchecked_section(others, keys):
+    """Without a known recipe, one mapping under a name that is no misspelt key passes as its section."""
+    section, options, problems = None, {}, []
+    for key, value in others.items():
+        if (
+            section is None
+            and isinstance(value, dict | None)
+            and not get_close_matches(key, keys, n=1, cutoff=0.7)
+        ):
+            section, options = key, value or {}
+        else:
+            problems.append(Problem((key,), unknown_key(key, keys)))
+    return section, options, problems
+
+
+def _qm_part(raw, schemas: Schemas, folder: Path):
+    qm = raw.get("qm")
+    if qm is None:
+        return None, []
+    problems = []
+    if raw.get("region") is None:
+        problems.append(
+            Problem(("region",), "missing: a study with `qm` needs a region such as " + RegionSection.EXAMPLE)
+        )
+    if not isinstance(qm, dict):
+        return None, problems  # said by the study's own validation
+    if not isinstance(qm.get("engine"), str):
+        return None, [
+            *problems,
+            Problem(("qm", "engine"), f"expected the name of an engine, got {shown(qm.get('engine'))}"),
+        ]
+    if schemas.qm is None:
+        return qm, problems
+    try:
+        model = schemas.qm(qm["engine"])
+    except ValueError as error:
+        return None, [*problems, Problem(("qm", "engine"), str(error))]
+    given = (
+        qm if "engine" in model.model_fields else {key: value for key, value in qm.items() if key != "engine"}
+    )
+    settings, more = validated(model, given, ("qm",), strict=False)
+    problems += more
+    if settings is None:
+        return None, problems
+    if schemas.qm_problems is not None:
+        problems += [Problem(("qm",), text) for text in schemas.qm_problems(settings, folder)]
+    return {"engine": qm["engine"], **settings.model_dump(mode="json")}, problems
+
+
+def _check_part(raw, schemas: Schemas):
+    check = raw.get("check", {})
+    if schemas.check is None or not isinstance(check, dict):
+        return check, []
+    options, problems = validated(schemas.check(), check, ("check",))
+    # what was not said stays unsaid: the defaults of `check` do not belong to the run
+    return {key: getattr(options, key) for key in check} if options is not None else {}, problems
+
+
+def _missing_files(raw, folder: Path, given) -> list[Problem]:
+    problems = []
+    structure = raw.get("structure")
+    if given is None and isinstance(structure, dict) and isinstance(structure.get("file"), str):
+        path = beside(folder, structure["file"])
+        if not path.is_file():
+            names = [p.name for p in sorted(path.parent.iterdir())] if path.parent.is_dir() else []
+            near = get_close_matches(path.name, names, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            problems.append(Problem(("structure", "file"), f"file not found: {path}{hint}"))
+    if isinstance(structure, dict) and isinstance(structure.get("mp_id"), str):
+        reason = why_not_from_materials_project(structure["mp_id"])
+        if reason:
+            problems.append(Problem(("structure", "mp_id"), reason))
+    lines = raw["host"].get("pair_coeff") if isinstance(raw.get("host"), dict) else None
+    for line in [lines] if isinstance(lines, str) else lines if isinstance(lines, list) else []:
+        try:
+            Potential("", (line,), ("H",), search_dirs=(str(folder),)).files()
+        except FileNotFoundError as error:
+            problems.append(Problem(("host", "pair_coeff"), str(error)))
+    return problems
+
+
+def _line(problem: Problem, lines) -> int:
+    return next(
+        (lines[problem.path[:n]] for n in range(len(problem.path), 0, -1) if problem.path[:n] in lines), 10**9
+    )
+
+
+def _without_none(value):
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return value
