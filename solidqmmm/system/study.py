@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, PrivateAttr
 from solidqmmm.errors import StudyError
 from solidqmmm.system import study_file
 from solidqmmm.system.crystal import Crystal
+from solidqmmm.system.materials_project import fetch_structure, why_not_available
 from solidqmmm.system.potential import Potential
 from solidqmmm.system.study_file import Problem, Source, shown, unknown_key, validated
 from solidqmmm.system.study_sections import (
@@ -27,8 +28,8 @@ from solidqmmm.system.study_sections import (
     SubtractiveSection,
     Supercell,
     beside,
-    why_not_from_materials_project,
 )
+from solidqmmm.system.unit_cell import in_cell
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,21 @@ class Study(Section):
     def potential(self) -> Potential:
         """The host's potential; its files are looked up beside the study first."""
         return self.host.potential(self._folder)
+
+    def input_crystal(self) -> Crystal:
+        """The structure as it was given: `defect.site` counts in this one.
+
+        Raises:
+            StructureError: If the file cannot be used.
+            EnvironmentProblem: If Materials Project cannot be asked.
+        """
+        if self.structure_source is None:
+            return Crystal.of(fetch_structure(self.structure.mp_id))
+        return Crystal.of(self.structure_source)
+
+    def unit_cell(self) -> Crystal:
+        """The cell that the supercell repeats; its array `input_site` counts in the input structure."""
+        return in_cell(self.input_crystal().require_separation(), self.structure.cell)
 
     def as_mapping(self) -> dict:
         """The study with the keys of the file, defaults filled in, in the types of JSON."""
@@ -317,7 +333,7 @@ def _missing_files(raw, folder: Path, given) -> list[Problem]:
             hint = f"; did you mean '{near[0]}'?" if near else ""
             problems.append(Problem(("structure", "file"), f"file not found: {path}{hint}"))
     if isinstance(structure, dict) and isinstance(structure.get("mp_id"), str):
-        reason = why_not_from_materials_project(structure["mp_id"])
+        reason = why_not_available(structure["mp_id"])
         if reason:
             problems.append(Problem(("structure", "mp_id"), reason))
     lines = raw["host"].get("pair_coeff") if isinstance(raw.get("host"), dict) else None

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -101,7 +98,7 @@ class Substitution(Section):
 
 
 class Interstitial(Section):
-    """An extra atom at `position` (fractional in the cell) or at the symmetry-distinct interstitial `site`."""
+    """An extra atom, at `position` (fractional in the cell) or at a symmetry-distinct interstitial `site`."""
 
     kind: Literal["interstitial"]
     element: Element
@@ -371,15 +368,3 @@ def beside(folder: Path, name: str) -> Path:
     """A file named in a study: absolute, or relative to the study's folder."""
     path = Path(name).expanduser()
     return path if path.is_absolute() else folder / path
-
-
-def why_not_from_materials_project(mp_id: str) -> str | None:
-    """What stands in the way of fetching `mp_id`, with the cure; None if nothing does."""
-    if not re.fullmatch(r"(mp|mvc)-[0-9a-z]+", mp_id):
-        return f"expected a Materials Project id such as 'mp-149', got {mp_id!r}"
-    instead = "or download the structure once and give it as {file: ...}, which stays the same"
-    if find_spec("mp_api") is None:
-        return f"this needs the package mp-api: pip install 'solidqmmm[mp]', {instead}"
-    if not os.environ.get("MP_API_KEY"):
-        return f"this needs your Materials Project key in the environment variable MP_API_KEY, {instead}"
-    return None
