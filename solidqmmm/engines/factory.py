@@ -1,0 +1,161 @@
+"""From the section `qm` of a study to an engine; a key that is misspelt is an error."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from solidqmmm.engines.protocols import Engine
+
+
+class GPAWSettings(BaseModel):
+    """`qm: {engine: gpaw, ...}`. Fields are those of `GPAWEngine`; `extra` holds further keywords of GPAW."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    engine: Literal["gpaw"]
+    mode: Literal["lcao", "pw", "fd"] | dict[str, Any] = Field("lcao", description="lcao, pw or fd")
+    basis: str | dict[str, str] | None = Field(None, description="LCAO basis, such as dzp or sz(dzp), or by element")
+    xc: str | dict[str, Any] = Field("PBE", description="exchange-correlation functional")
+    h: float | None = Field(None, gt=0, description="grid spacing, angstrom")
+    ecut: float | None = Field(None, gt=0, description="plane-wave cutoff, eV (mode pw)")
+    charge: float = Field(0.0, description="total charge, e")
+    spinpol: bool = Field(False, description="spin-polarized")
+    magmoms: dict[str, float] | list[float] | None = Field(None, description="initial moments, Bohr magnetons")
+    kpt_density: float = Field(3.5, gt=0, description="k-points per 1/angstrom along periodic directions")
+    kpts: list[int] | dict[str, Any] | None = Field(None, description="a fixed k-point mesh instead")
+    smearing: float = Field(0.1, ge=0, description="Fermi-Dirac width, eV")
+    occupations: dict[str, Any] | None = Field(None, description="GPAW's keyword, replaces smearing")
+    convergence: dict[str, Any] | None = Field(None, description="GPAW's SCF criteria")
+    maxiter: int = Field(150, gt=0, description="SCF iterations before the first retry")
+    mixer: dict[str, Any] | None = Field(None, description="GPAW's density mixer")
+    nbands: int | str | None = Field(None, description="number of bands")
+    setups: str | dict[str, str] | None = Field(None, description="PAW setups, by element")
+    paired_odd_electrons: bool = Field(False, description="allow an odd electron number without spin")
+    extra: dict[str, Any] = Field(default_factory=dict, description="further keywords of GPAW")
+
+    def build(self, *, log_dir=None, search_dirs=()) -> Engine:  # noqa: ARG002 - one signature for all engines
+        """The engine; its text log goes to `log_dir`/gpaw.txt."""
+        from solidqmmm.engines.gpaw import GPAWEngine
+
+        keywords = self.model_dump(exclude={"engine", "extra"})
+        doubled = sorted(set(self.extra) & set(keywords))
+        if doubled:
+            raise ValueError(f"`qm.extra` repeats {', '.join(doubled)}: say it once, directly under `qm`")
+        return GPAWEngine(**keywords, **self.extra, log=Path(log_dir) / "gpaw.txt" if log_dir is not None else None)
+
+
+class LammpsSettings(BaseModel):
+    """`qm: {engine: lammps, ...}`. Fields are those of `Potential`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    engine: Literal["lammps"]
+    pair_style: str
+    pair_coeff: list[str] | str
+    species: list[str] | str
+    units: Literal["metal", "real"] = "metal"
+    atom_style: Literal["atomic", "charge"] = "atomic"
+    charges: list[float] = Field(default_factory=list)
+    commands: list[str] = Field(default_factory=list)
+
+    def build(self, *, log_dir=None, search_dirs=()) -> Engine:
+        """The engine; LAMMPS's log goes to `log_dir`/lammps_qm.log."""
+        from solidqmmm.engines.lammps import LammpsEngine
+        from solidqmmm.system.potential import Potential
+
+        fields = self.model_dump(exclude={"engine"})
+        if log_dir is not None:
+            Path(log_dir).mkdir(parents=True, exist_ok=True)
+        potential = Potential(**fields, search_dirs=tuple(map(str, search_dirs)))
+        return LammpsEngine(potential, log=Path(log_dir) / "lammps_qm.log" if log_dir is not None else None)
+
+
+class ASESettings(BaseModel):
+    """`qm: {engine: ase, calculator: 'module:Class', arguments: {...}}`.
+
+    Keywords of the calculator may also stand directly under `qm`; they are then checked against the
+    spelling of `calculator` and `arguments` only, since the calculator's own are not known beforehand.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    engine: Literal["ase"]
+    calculator: str = Field(description="import path, such as tblite.ase:TBLite", pattern=r"^[\w.]+:\w+$")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="keywords of the calculator")
+    references: list[str] = Field(default_factory=list, description="citation keys that a user owes")
+
+    @model_validator(mode="after")
+    def _no_near_misses(self):
+        known = ("engine", "calculator", "arguments", "references")
+        for key in self.model_extra or {}:
+            if near := get_close_matches(key, known, n=1, cutoff=0.75):
+                raise ValueError(
+                    f"unknown key '{key}': did you mean '{near[0]}'? (if the calculator has it, put it in `arguments`)"
+                )
+            if key in self.arguments:
+                raise ValueError(f"'{key}' stands both under `qm` and in `arguments`: say it once")
+        return self
+
+    def build(self, *, log_dir=None, search_dirs=()) -> Engine:  # noqa: ARG002 - one signature for all engines
+        """The engine."""
+        from solidqmmm.engines.ase import ASEEngine
+
+        return ASEEngine.from_import(
+            self.calculator, references=tuple(self.references), **{**self.arguments, **(self.model_extra or {})}
+        )
+
+
+EngineSettings = Annotated[GPAWSettings | LammpsSettings | ASESettings, Field(discriminator="engine")]
+"""One of the settings models, told apart by `engine`."""
+
+_ADAPTER = TypeAdapter(EngineSettings)
+
+
+def parse_settings(settings: dict) -> GPAWSettings | LammpsSettings | ASESettings:
+    """Checks a `qm` section.
+
+    Raises:
+        ValueError: Listing every mistake, with the nearest right spelling.
+    """
+    if isinstance(settings, GPAWSettings | LammpsSettings | ASESettings):
+        return settings
+    try:
+        return _ADAPTER.validate_python(settings)
+    except ValidationError as error:
+        raise ValueError("\n".join(["`qm` is wrong:", *(f"  - {line}" for line in _lines(error, settings))])) from error
+
+
+def make_engine(settings: dict, *, log_dir=None, search_dirs=()) -> Engine:
+    """The engine of a `qm` section.
+
+    Args:
+        settings: {"engine": "gpaw", ...}, {"engine": "lammps", ...}, {"engine": "ase", ...}, or a model of these.
+        log_dir: Folder for the engines' own logs, or None for none.
+        search_dirs: Folders in which potential files are looked up first (the study's).
+
+    Raises:
+        ValueError: For a wrong section.
+    """
+    return parse_settings(settings).build(log_dir=log_dir, search_dirs=search_dirs)
+
+
+def _lines(error: ValidationError, settings):
+    models = {"gpaw": GPAWSettings, "lammps": LammpsSettings, "ase": ASESettings}
+    for problem in error.errors():
+        where = [str(part) for part in problem["loc"] if part not in models]
+        key = ".".join(["qm", *where])
+        if problem["type"] == "extra_forbidden":
+            fields = models[settings["engine"]].model_fields
+            near = get_close_matches(where[-1], fields, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(fields)}"
+            yield f"{key}: unknown key; {hint}"
+        elif problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
+            yield f"{key}.engine: must be one of gpaw, lammps, ase, got {settings.get('engine')!r}"
+        elif problem["type"] == "missing":
+            yield f"{key}: is missing"
+        else:
+            yield f"{key}: {problem['msg']}, got {problem['input']!r}"

@@ -1,0 +1,445 @@
+"""GPAW as an engine: warm starts, a documented ladder of retries, and errors in GPAW's own words."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+from ase import Atoms
+from ase.stress import voigt_6_to_full_3x3_stress
+
+from solidqmmm.engines import gpaw_estimate
+from solidqmmm.engines.gpaw_checks import bare, has_libxc, is_odd, kind, mode_dict, plain, require_sound, setups_release
+from solidqmmm.engines.gpaw_ladder import FRESH, RETRY_LADDER, NotConverged, Rung, SymmetryLost, classified, translated
+from solidqmmm.engines.gpaw_setups import PAWCounts, setups_and_basis
+from solidqmmm.engines.protocols import Evaluation
+from solidqmmm.errors import ConvergenceError, EnvironmentProblem
+from solidqmmm.runtime import agree_on_failure, is_root, prepare_engines, world
+
+logger = logging.getLogger(__name__)
+
+
+class GPAWEngine:
+    """Density functional theory by GPAW (its new implementation).
+
+    Consecutive calls with the same species, cell and pbc start from the previous density and wave functions. Where the
+    arrangement is not periodic in all directions point-group symmetry is off; fully periodic crystals use it, and start
+    afresh when the atoms move off it. Energies are the ones consistent with the forces (the free energy of the
+    smeared electrons); the value extrapolated to zero width is `info["energy_extrapolated"]`.
+
+    Args:
+        mode: "lcao", "pw", "fd", or GPAW's dict such as {"name": "pw", "ecut": 400}.
+        basis: LCAO basis ("dzp", "sz(dzp)", or by element); "dzp" by default in LCAO mode.
+        xc: Functional. Without LibXC in GPAW only LDA, PBE, RPBE, revPBE; PAW setups are shipped for those four.
+        h: Grid spacing in angstrom of the LCAO and FD modes (GPAW's default is 0.2).
+        ecut: Plane-wave cutoff in eV of the PW mode (340 by default).
+        charge: Total charge in e.
+        spinpol: Spin-polarized or not.
+        magmoms: Initial moments in Bohr magnetons: shape=(n,), or by element {"Fe": 2.2}. Without it those of the atoms;
+            if these are zero and the electron number is odd, one unpaired electron spread over all atoms.
+        kpt_density: k-points per 1/angstrom along periodic directions (Gamma included); 3.5 by default.
+        kpts: GPAW's k-point keyword instead; give a fixed mesh where cells are strained, so that it does not jump.
+        smearing: Fermi-Dirac width in eV, 0.1 by default also for clusters (dangling bonds are nearly degenerate).
+        occupations: GPAW's keyword, replaces `smearing`.
+        convergence, maxiter, mixer, nbands, setups: GPAW's keywords (setups and basis by element, not by atom index:
+            the order of a carved cluster is not the user's). maxiter is 150 by default.
+        paired_odd_electrons: Allows an odd number of electrons without spin (metals, where smearing halves a level).
+        log: File for GPAW's text output, appended to, written by rank 0.
+        retries: The ladder of retries, see `RETRY_LADDER`; () for none.
+        **keywords: Any other keyword of GPAW (poissonsolver, extensions, parallel, experimental ...).
+
+    Raises:
+        ValueError: For settings that GPAW does not accept, in its words.
+        EnvironmentProblem: If GPAW is not installed.
+    """
+
+    name = "gpaw"
+
+    def __init__(
+        self, *, mode="lcao", basis=None, xc="PBE", h=None, ecut=None, charge=0.0, spinpol=False, magmoms=None,
+        kpt_density=3.5, kpts=None, smearing=0.1, occupations=None, convergence=None, maxiter=150, mixer=None,
+        nbands=None, setups=None, paired_odd_electrons=False, log=None, retries=RETRY_LADDER, **keywords,
+    ):  # fmt: skip
+        self._mode = mode_dict(mode, ecut, h)
+        self._lcao = self._mode["name"] == "lcao"
+        if basis is None and self._lcao:
+            basis = "dzp"
+        for label, value in (("setups", setups), ("basis", basis)):
+            if isinstance(value, dict) and any(isinstance(key, int) for key in value):
+                raise ValueError(f"`{label}` goes by element, since the order of a cluster's atoms is its own; got {value}")
+        if smearing < 0 or kpt_density <= 0 or maxiter < 1:
+            raise ValueError("`smearing` (eV) must not be negative, `kpt_density` and `maxiter` must be positive")
+        self._settings = {
+            "mode": self._mode, "basis": basis, "xc": xc, "h": h, "charge": float(charge), "spinpol": bool(spinpol),
+            "convergence": convergence, "mixer": mixer, "nbands": nbands, "setups": setups, "kpts": kpts, **keywords,
+        }  # fmt: skip
+        self._settings = {key: value for key, value in self._settings.items() if value is not None}
+        self._occupations = occupations
+        self.smearing = float(smearing)
+        self.kpt_density = float(kpt_density)
+        self.maxiter = int(maxiter)
+        self.charge = float(charge)
+        self.spinpol = bool(spinpol)
+        self.magmoms = magmoms
+        self.paired_odd_electrons = bool(paired_odd_electrons)
+        self.retries = tuple(retries)
+        self.log = Path(log) if log is not None else None
+        self.provides_stress = self._mode["name"] == "pw"
+        self._file = None
+        self._calc = None
+        self._kind = None
+        self._validate()
+
+    # --- the contract --------------------------------------------------------------------------------------------
+
+    def evaluate(self, atoms: Atoms, *, stress: bool = False) -> Evaluation:
+        """Energy in eV, forces in eV/angstrom, shape=(n, 3), and on request the stress in eV/angstrom^3 (PW mode).
+
+        Raises:
+            ValueError: Before any SCF, for atoms that cannot be computed as they are: none, overlapping, no box,
+                an odd electron number without spin.
+            ConvergenceError: After the whole ladder; the arrangement is then in `last_good_state` (extxyz).
+            EngineError: For anything else that GPAW says.
+        """
+        if stress and not self.provides_stress:
+            raise ValueError(f"GPAW gives stress in PW mode only, not in {self._mode['name']!r}: use mode='pw'")
+        atoms = bare(atoms)
+        self._require_computable(atoms)
+        started = perf_counter()
+        info = self._converge(atoms)
+        try:
+            calc = self._calc
+            energy = calc.calculate_property(atoms, "free_energy")
+            extrapolated = calc.calculate_property(atoms, "energy")
+            forces = calc.calculate_property(atoms, "forces")
+            tensor = voigt_6_to_full_3x3_stress(calc.calculate_property(atoms, "stress")) if stress else None
+            moment = float(calc.dft.results.get("magmom", 0.0))
+        except Exception as error:
+            self._drop()
+            raise translated(error, directory=self._folder) from error
+        if info["smearing_eV"] != self.smearing and self._occupations is None:
+            self._drop()  # the next call asks for the requested smearing again
+        info |= {
+            "energy_extrapolated": float(extrapolated),
+            "magnetic_moment": moment,
+            "n_electrons": self.n_electrons(atoms),
+            "seconds": perf_counter() - started,
+        }
+        return Evaluation(float(energy), forces, tensor, info)
+
+    def describe(self) -> dict:
+        """Settings, versions and citation keys; nothing that depends on the machine."""
+        import gpaw
+
+        settings = {key: plain(value) for key, value in sorted(self._settings.items())}
+        settings |= {
+            "occupations": plain(self._occupations_keyword(self.smearing)),
+            "maxiter": self.maxiter,
+            "magmoms": plain(self.magmoms),
+            "kpt_density": self.kpt_density,
+            "paired_odd_electrons": self.paired_odd_electrons,
+        }
+        references = ["mortensen2024gpaw", "enkovaara2010gpaw"]
+        if self._lcao:
+            references.append("larsen2009lcao")
+        if self._uses_libxc():
+            references.append("libxc")
+        return {
+            "engine": self.name,
+            "settings": settings,
+            "retries": [rung.name for rung in self.retries],
+            "versions": {"gpaw": gpaw.__version__, "ase": version("ase")},
+            "paw_setups": setups_release(),
+            "references": references,
+        }
+
+    def close(self):
+        """Frees the calculation and closes the log; a later call opens both again."""
+        self._drop()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def __del__(self):
+        with suppress(Exception):
+            self.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info):
+        self.close()
+
+    # --- before paying -------------------------------------------------------------------------------------------
+
+    def n_electrons(self, atoms: Atoms) -> float:
+        """Number of valence electrons, `charge` and fractional caps included; read from the PAW data."""
+        try:
+            return self.counts.valence_electrons(atoms) - self.charge
+        except (FileNotFoundError, RuntimeError) as error:
+            raise translated(error, directory=self._folder) from error
+
+    def n_basis_functions(self, atoms: Atoms) -> int:
+        """Number of LCAO functions, or in PW mode of plane waves at Gamma, or in FD mode of grid points."""
+        return gpaw_estimate.basis_size(self, bare(atoms))
+
+    def memory_estimate_MB(self, atoms: Atoms) -> float:
+        """Memory of one process that does the whole calculation, in MB, to about a factor of two."""
+        return gpaw_estimate.memory_MB(self, bare(atoms))
+
+    def calibrate(self, atoms: Atoms, *, iterations: int = 3) -> dict:
+        """Seconds of an evaluation from a few SCF iterations and one force call; see `gpaw_estimate.calibrate`."""
+        atoms = bare(atoms)
+        self._require_computable(atoms)
+        try:
+            return gpaw_estimate.calibrate(self, atoms, iterations=iterations)
+        except Exception as error:
+            raise translated(error, directory=self._folder) from error
+
+    def unconverged(self, atoms: Atoms):
+        """A new GPAW calculator for these atoms that has computed nothing yet; the caller's to keep."""
+        return self._new_calculator(atoms, FRESH, self.smearing)
+
+    # --- self-consistency ----------------------------------------------------------------------------------------
+
+    def _converge(self, atoms: Atoms) -> dict:
+        """Climbs the ladder until an attempt converges; leaves the converged calculator in `_calc`."""
+        this_kind = kind(atoms)
+        warm = self._calc is not None and self._kind == this_kind
+        if not warm:
+            self._drop()
+        first = Rung("warm start" if warm else FRESH.name)
+        ladder = [first, *(rung for rung in self.retries if warm or rung.name != FRESH.name)]
+        failures: list[str] = []
+        for rung in ladder:
+            started = perf_counter()
+            if rung is not first:
+                logger.warning("GPAW: %s; trying %s", failures[-1], rung.name)
+            try:
+                smearing = self._attempt(atoms, rung, fresh=rung is not first or not warm)
+            except SymmetryLost:
+                # The atoms left the symmetry that the crystal had: nothing failed, only the warm start is lost.
+                logger.info("GPAW: the atoms broke the symmetry of the last call; starting afresh")
+                self._drop()
+                return self._converge(atoms)
+            except NotConverged as failure:
+                failures.append(f"{rung.name}: {failure} ({perf_counter() - started:.0f} s)")
+                self._drop()
+                continue
+            self._kind = this_kind
+            if failures:
+                logger.warning("GPAW converged with %s after: %s", rung.name, "; ".join(failures))
+            if smearing != self.smearing and self._occupations is None:
+                logger.warning(
+                    "GPAW converged only with a smearing of %.2f eV instead of %.2f eV: this energy does not compare "
+                    "with others",
+                    smearing,
+                    self.smearing,
+                )
+            return {
+                "scf_iterations": int(self._calc.dft.scf_loop.niter),
+                "start": "warm" if warm and rung is first else "fresh",
+                "retries": failures + ([f"{rung.name}: converged"] if failures else []),
+                "smearing_eV": smearing,
+            }
+        saved = self._save(atoms)
+        raise ConvergenceError(
+            f"the SCF cycle of {len(atoms)} atoms ({atoms.get_chemical_formula()}) did not converge: look at the "
+            "arrangement first (a wrong cap, a bond that is too short), then raise `maxiter` or `smearing`, set `spinpol`, "
+            "or give a `mixer`",
+            attempts=failures,
+            directory=self._folder,
+            last_good_state=saved,
+        )
+
+    def _attempt(self, atoms: Atoms, rung: Rung, *, fresh: bool) -> float:
+        """One SCF cycle. Returns the Fermi-Dirac width in eV that the result has."""
+        smearing = self.smearing
+        if rung.smearing_factor != 1.0:
+            smearing = max(smearing * rung.smearing_factor, rung.smallest_smearing)
+        error = None
+        try:
+            if fresh:
+                self._calc = self._new_calculator(atoms, rung, smearing)
+            self._iterate(atoms)
+            if smearing != self.smearing and self._occupations is None:
+                smearing = self._step_back(atoms, rung, smearing)
+        except Exception as caught:
+            error = caught
+        try:
+            agree_on_failure(world(), error)
+        except Exception as agreed:
+            self._drop()
+            raise classified(agreed, directory=self._folder) from agreed
+        return smearing
+
+    def _iterate(self, atoms: Atoms):
+        for _ in self._calc.iconverge(atoms.copy()):
+            pass
+
+    def _step_back(self, atoms, rung, smearing) -> float:
+        """From the density at a larger smearing to the requested one; the larger stays if that fails too."""
+        from gpaw import ConvergenceError as GPAWConvergenceError
+
+        try:
+            _change_occupations(self._calc.dft, atoms, self._occupations_keyword(self.smearing))
+            self._iterate(atoms)
+            return self.smearing
+        except GPAWConvergenceError:
+            self._drop()
+            self._calc = self._new_calculator(atoms, rung, smearing)
+            self._iterate(atoms)
+            return smearing
+
+    def _new_calculator(self, atoms: Atoms, rung: Rung, smearing: float):
+        from gpaw.new.ase_interface import GPAW
+
+        return GPAW(**self.gpaw_keywords(atoms, rung, smearing), txt=self._log_stream())
+
+    def gpaw_keywords(self, atoms: Atoms, rung: Rung = FRESH, smearing: float | None = None) -> dict:
+        """The keywords with which GPAW is called for these atoms (a way to reproduce a call by hand)."""
+        keywords = copy.copy(self._settings)
+        setups, basis = setups_and_basis(
+            atoms,
+            setups=keywords.get("setups"),
+            basis=keywords.get("basis"),
+            xc_setup_name=self._xc_setup_name,
+            lcao=self._lcao,
+        )
+        keywords |= {
+            "setups": setups,
+            "basis": basis,
+            "occupations": self._occupations_keyword(self.smearing if smearing is None else smearing),
+            "maxiter": int(self.maxiter * rung.maxiter_factor),
+        }
+        if "kpts" not in keywords and atoms.pbc.any():
+            keywords["kpts"] = {"density": self.kpt_density, "gamma": True}
+        # Time reversal always holds here (collinear spins, no external vector potential) and halves the k-points.
+        keywords.setdefault("symmetry", {"point_group": bool(atoms.pbc.all())})
+        if self.spinpol:
+            keywords["magmoms"] = self._moments(atoms)
+        return {key: value for key, value in (keywords | rung.keywords).items() if value is not None}
+
+    def _occupations_keyword(self, smearing: float) -> dict:
+        return self._occupations or {"name": "fermi-dirac", "width": smearing}
+
+    def _moments(self, atoms: Atoms) -> np.ndarray:
+        if isinstance(self.magmoms, dict):
+            return np.array([float(self.magmoms.get(symbol, 0.0)) for symbol in atoms.symbols])
+        if self.magmoms is not None:
+            moments = np.asarray(self.magmoms, dtype=float)
+            if moments.shape != (len(atoms),):
+                raise ValueError(f"`magmoms` has shape {moments.shape}, expected ({len(atoms)},); or give it by element")
+            return moments
+        moments = atoms.get_initial_magnetic_moments()
+        if not moments.any() and is_odd(self.n_electrons(atoms)):
+            moments = np.full(len(atoms), 1.0 / len(atoms))
+        return moments
+
+    # --- checks --------------------------------------------------------------------------------------------------
+
+    def _validate(self):
+        prepare_engines()
+        try:
+            from gpaw.dft import LegacyGPAWError, Parameters
+            from gpaw.xc import XC
+        except ImportError as error:
+            raise EnvironmentProblem(
+                f"gpaw cannot be imported ({error}): install it by `make test`, or see the installation page for pip and conda"
+            ) from error
+        try:
+            settings = copy.deepcopy({k: v for k, v in self._settings.items() if k != "extensions"})
+            parameters = Parameters(**settings, occupations=self._occupations_keyword(self.smearing))
+            xc = parameters.xc
+            functional = XC({"name": xc.name, **xc.kwargs}, legacy_gpaw=False)
+        except LegacyGPAWError as error:
+            raise ValueError(f"GPAW's new implementation has no such setting: {self._settings}") from error
+        except NameError as error:
+            raise ValueError(f"`xc`: {error} (GPAW was built {'with' if has_libxc() else 'WITHOUT'} LibXC)") from error
+        except (TypeError, KeyError, ValueError, AssertionError, AttributeError) as error:
+            words = str(error).replace("Parameters.__init__() ", "") or type(error).__name__
+            raise ValueError(f"GPAW does not take these settings ({words}): {settings}") from error
+        self._xc_setup_name = functional.get_setup_name()
+        self.counts = PAWCounts(
+            setups=self._settings.get("setups"), basis=self._settings.get("basis"), xc=functional, lcao=self._lcao
+        )
+
+    def _require_computable(self, atoms: Atoms):
+        require_sound(atoms)
+        if abs((n := self.n_electrons(atoms)) - round(n)) > 1e-6:
+            raise ValueError(
+                f"{atoms.get_chemical_formula()} has {n:g} electrons: charge and fractional caps must add up to an integer. "
+                "On a cut bond of an atom with Z valence electrons and N bonds the cap's charge is 2 - Z/N"
+            )
+        if not self.spinpol and not self.paired_odd_electrons and not self._has_k_points(atoms):
+            if is_odd(n):
+                raise ValueError(
+                    f"{atoms.get_chemical_formula()} has {n:g} electrons, and GPAW was asked for a spin-paired calculation, which "
+                    "needs an even number: set spinpol=True, give a `charge`, carve with `even_electrons`, or (metals) set "
+                    "paired_odd_electrons=True"
+                )
+        if self.charge and self._mode["name"] != "pw" and atoms.pbc.any() and not atoms.pbc.all():
+            raise ValueError(
+                f"a charged ({self.charge:+g} e) arrangement that is periodic along some directions only cannot be solved "
+                f"in {self._mode['name']} mode: use mode='pw', or make the cluster isolated or fully periodic"
+            )
+
+    def _has_k_points(self, atoms: Atoms) -> bool:
+        if not atoms.pbc.any():
+            return False
+        from gpaw.dft import BZSampling
+
+        sampling = BZSampling.from_param(self.gpaw_kpts(atoms))
+        return not sampling.build(atoms).gamma_only
+
+    def gpaw_kpts(self, atoms: Atoms):
+        """GPAW's k-point keyword for these atoms."""
+        return self._settings.get("kpts", {"density": self.kpt_density, "gamma": True} if atoms.pbc.any() else (1, 1, 1))
+
+    # --- what is left behind ---------------------------------------------------------------------------------------
+
+    def _save(self, atoms: Atoms) -> Path | None:
+        """Writes the arrangement that did not converge beside the log; rank 0."""
+        path = (self._folder or Path.cwd()) / "scf_failed.extxyz"
+        if is_root():
+            from ase.io import write
+
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(path, atoms, format="extxyz")
+        return path
+
+    def _log_stream(self):
+        if self.log is None or not is_root():
+            return None
+        if self._file is None or self._file.closed:
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.log.open("a", encoding="utf-8")
+        return self._file
+
+    @property
+    def _folder(self) -> Path | None:
+        return self.log.parent if self.log else None
+
+    def _drop(self):
+        self._calc = None
+        self._kind = None
+
+    def _uses_libxc(self) -> bool:
+        native = {"LDA", "PBE", "revPBE", "RPBE", "PW91", "LDAc", "HCTH407", "EXX", "PBE0", "mBEEF", "BEEF1"}
+        xc = self._settings["xc"]
+        return (xc.get("name") if isinstance(xc, dict) else str(xc)) not in native
+
+
+def _change_occupations(dft, atoms: Atoms, occupations: dict):
+    """Gives a calculation another smearing and keeps its density (GPAW 26.7's `DFT.change` loses the LCAO basis)."""
+    from gpaw.dft import Occupations
+
+    dft.params.occupations = Occupations.from_param(occupations)
+    builder = dft.params.dft_component_builder(atoms, log=dft.log, comm=dft.comm)
+    dft.scf_loop.occ_calc = builder.create_occupation_number_calculator()
+    dft.results = {}

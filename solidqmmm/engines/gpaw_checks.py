@@ -1,0 +1,109 @@
+"""What can be known to be wrong, or right, about atoms and settings before GPAW is called."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+
+from solidqmmm.engines.gpaw_setups import cap_charges
+
+
+def require_sound(atoms: Atoms):
+    """Refuses no atoms, no box, positions that are not finite, and atoms closer than 0.5 angstrom.
+
+    Raises:
+        ValueError: Saying which.
+    """
+    if len(atoms) == 0:
+        raise ValueError("there are no atoms to compute: the quantum region is empty")
+    if atoms.cell.rank < 3:
+        raise ValueError(
+            f"GPAW needs a box with three cell vectors also around a cluster, got {atoms.cell.rank}: "
+            "atoms.center(vacuum=4)"
+        )
+    if not np.isfinite(atoms.positions).all():
+        bad = int(np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))[0])
+        raise ValueError(f"position of atom {bad} is not finite: {atoms.positions[bad]}")
+    from matscipy.neighbours import neighbour_list
+
+    i, j, d = neighbour_list("ijd", atoms, 0.5)
+    if len(d):
+        k = int(np.argmin(d))
+        raise ValueError(
+            f"atoms {i[k]} ({atoms.symbols[i[k]]}) and {j[k]} ({atoms.symbols[j[k]]}) are {d[k]:.3f} A apart, closer "
+            "than 0.5 A: two caps of one removed atom, or a wrong structure"
+        )
+
+
+def mode_dict(mode, ecut, h) -> dict:
+    """GPAW's mode as a dict with a name, the cutoff merged in."""
+    if hasattr(mode, "todict"):
+        mode = {"name": mode.name, **mode.todict()}
+    mode = {"name": mode} if isinstance(mode, str) else dict(mode)
+    name = mode.get("name")
+    if name not in ("lcao", "pw", "fd"):
+        raise ValueError(f"`mode` must be 'lcao', 'pw' or 'fd' (or GPAW's dict with such a name), got {name!r}")
+    if ecut is not None:
+        if name != "pw":
+            raise ValueError(f"`ecut` belongs to mode 'pw', but the mode is {name!r}: give `h` (angstrom) instead")
+        mode["ecut"] = float(ecut)
+    if h is not None and not h > 0:
+        raise ValueError(f"`h` must be a positive grid spacing in angstrom, got {h}")
+    return mode
+
+
+def bare(atoms: Atoms) -> Atoms:
+    """Only what determines the calculation; GPAW synchronizes positions in place, and must not touch the caller's."""
+    bare = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    bare.set_initial_magnetic_moments(atoms.get_initial_magnetic_moments())
+    if "cap_charge" in atoms.arrays:
+        bare.set_array("cap_charge", np.array(atoms.arrays["cap_charge"], dtype=float))
+    return bare
+
+
+def kind(atoms: Atoms) -> tuple:
+    """What must be equal for a warm start."""
+    return (
+        atoms.numbers.tobytes(), atoms.cell.array.tobytes(), atoms.pbc.tobytes(), cap_charges(atoms).tobytes(),
+        atoms.get_initial_magnetic_moments().tobytes(),
+    )  # fmt: skip
+
+
+def is_odd(n_electrons: float) -> bool:
+    """Whether a number of electrons is not an even integer (a fraction of an electron counts as odd)."""
+    return abs(n_electrons / 2 - round(n_electrons / 2)) > 1e-6
+
+
+def plain(value):
+    """JSON for settings: objects of GPAW become their dicts or reprs."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if hasattr(value, "todict"):
+        return {"name": getattr(value, "name", type(value).__name__), **plain(value.todict())}
+    return type(value).__name__
+
+
+def setups_release() -> str:
+    """Which release of PAW data GPAW uses: the package's version, or the bare name of the folder."""
+    try:
+        return f"gpaw-data {version('gpaw-data')}"
+    except PackageNotFoundError:
+        import gpaw
+
+        return Path(str(gpaw.setup_paths[0])).name if gpaw.setup_paths else "unknown"
+
+
+def has_libxc() -> bool:
+    """Whether GPAW was built with LibXC."""
+    from gpaw import cgpaw
+
+    return hasattr(cgpaw, "libxc_version")

