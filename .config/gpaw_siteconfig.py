@@ -9,12 +9,12 @@ import shutil
 import sys
 from pathlib import Path
 
-_XC_PARTS = ('pyscf', 'lib', 'deps')
+_XC_PARTS = ("pyscf", "lib", "deps")
 
 
 def _environment_prefixes():
     """Folders that may hold the wheels: where mpic++ was found (the target), then the interpreter that builds."""
-    found = shutil.which('mpic++')
+    found = shutil.which("mpic++")
     prefixes = [Path(found).absolute().parent.parent] if found else []
     return [*prefixes, Path(sys.prefix)]
 
@@ -22,28 +22,28 @@ def _environment_prefixes():
 def _libxc_folder():
     """``pyscf/lib/deps`` of the first environment that has both LibXC's header and its library, or None."""
     for prefix in _environment_prefixes():
-        for site in sorted(prefix.glob('lib*/python3*/site-packages')):
+        for site in sorted(prefix.glob("lib*/python3*/site-packages")):
             deps = site.joinpath(*_XC_PARTS)
-            if (deps / 'include' / 'xc.h').is_file() and (deps / 'lib' / 'libxc.so').exists():
+            if (deps / "include" / "xc.h").is_file() and (deps / "lib" / "libxc.so").exists():
                 return deps
     return None
 
 
 mpi = True
-compiler = 'mpic++'
+compiler = "mpic++"
 noblas = True  # scipy's OpenBLAS serves gpaw equally fast, and no system BLAS is needed
 libraries = []
 library_dirs = []
 include_dirs = []
 runtime_library_dirs = []
-extra_link_args = ['-Wl,-rpath,$ORIGIN/../..']  # lib/libmpi.so.12 of the environment
+extra_link_args = ["-Wl,-rpath,$ORIGIN/../.."]  # lib/libmpi.so.12 of the environment
 
 _deps = _libxc_folder()
 if _deps is None:
     nolibxc = True
 else:
     nolibxc = False
-    libraries += ['xc']
-    include_dirs += [str(_deps / 'include')]
-    library_dirs += [str(_deps / 'lib')]
-    extra_link_args += ['-Wl,-rpath,$ORIGIN/' + '/'.join((*_XC_PARTS, 'lib'))]
+    libraries += ["xc"]
+    include_dirs += [str(_deps / "include")]
+    library_dirs += [str(_deps / "lib")]
+    extra_link_args += ["-Wl,-rpath,$ORIGIN/" + "/".join((*_XC_PARTS, "lib"))]

