@@ -78,7 +78,7 @@ def _with_vectors(crystal: Crystal, M: np.ndarray) -> Crystal:
     expected = len(crystal) * abs(np.linalg.det(M))
     if len(first) != round(expected):
         raise StructureError(
-            f"the reduced cell should hold {expected:.2f} atoms but {len(first)} were found: the structure is "
+            f"the reduced cell should hold {expected:.2f} atoms but {len(first)} were found: it is "
             "symmetric only roughly; set `structure.cell: as_given`"
         )
     arrays = {name: np.asarray(value)[first] for name, value in large.arrays.items()}

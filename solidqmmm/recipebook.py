@@ -1,0 +1,248 @@
+"""The one loader of recipes: shipped ones by name, a user's own by the path of its file.
+
+A recipe is a module with a docstring, `STUDY_SECTION` (name of its section in study files, or None) and a
+keyword-only `run(*, model, ..., workdir=None, progress=None) -> Result`. Its options are the other arguments of
+`run`: their annotations and defaults are the schema of the section, so that nothing is said twice.
+`figures(result)` is optional and returns matplotlib figures by name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import shutil
+import sys
+import typing
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from types import ModuleType
+
+from pydantic import BaseModel, ConfigDict, create_model
+from pydantic.errors import PydanticSchemaGenerationError
+
+from solidqmmm.system.study import Schemas, Study
+from solidqmmm.system.study_sections import beside
+
+# What a recipe is handed by whoever runs it, and no study can say.
+HANDED_IN = ("model", "workdir", "progress", "executor")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe that was loaded.
+
+    Attributes:
+        name: Its name: that of the file without .py.
+        module: The module.
+    """
+
+    name: str
+    module: ModuleType
+
+    @property
+    def path(self) -> Path:
+        """Its file."""
+        return Path(self.module.__file__)
+
+    @property
+    def section(self) -> str | None:
+        """Name of its section in a study, None if it has no options."""
+        return getattr(self.module, "STUDY_SECTION", None)
+
+    @property
+    def doc(self) -> str:
+        """What it does, from its docstring."""
+        return inspect.cleandoc(self.module.__doc__ or "")
+
+    @property
+    def title(self) -> str:
+        """First line of the docstring."""
+        return self.doc.partition("\n")[0]
+
+    @property
+    def options(self) -> type[BaseModel]:
+        """Schema of its section."""
+        return options_of(self.module.run, f"{self.name}_options")
+
+    def run(self, **arguments):
+        """Runs it; the arguments are those of the module's `run`."""
+        return self.module.run(**arguments)
+
+    def figures(self, result) -> dict:
+        """Matplotlib figures of a result by name; none if the recipe draws none."""
+        return self.module.figures(result) if hasattr(self.module, "figures") else {}
+
+
+def names() -> list[str]:
+    """Names of the shipped recipes."""
+    spec = importlib.util.find_spec("solidqmmm.recipes")
+    folders = spec.submodule_search_locations if spec else []
+    return sorted(file.stem for folder in folders for file in Path(folder).glob("[!_]*.py"))
+
+
+def find(name: str, folder=".") -> Recipe:
+    """The recipe `name`: a shipped one, or the path of a .py file relative to `folder`.
+
+    Raises:
+        ValueError: If there is none (the nearest name is offered), or it is no recipe (it says why).
+    """
+    if name.endswith(".py") or "/" in name:
+        return _checked(Recipe(Path(name).stem, _from_file(beside(Path(folder), name))))
+    shipped = names()
+    if name not in shipped:
+        near = get_close_matches(name, shipped, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"shipped are: {', '.join(shipped) or 'none'};"
+        raise ValueError(
+            f"no recipe '{name}'; {hint} A recipe of your own is named by the path of its .py file"
+        )
+    return _checked(Recipe(name, importlib.import_module(f"solidqmmm.recipes.{name}")))
+
+
+def copy(name: str, destination) -> Path:
+    """Copies the file of a recipe to a folder or file, as the start of a recipe of one's own.
+
+    Raises:
+        ValueError: If there is no such recipe, or the destination exists.
+    """
+    recipe = find(name)
+    target = Path(destination)
+    if target.is_dir():
+        target = target / recipe.path.name
+    if target.exists():
+        raise ValueError(f"{target} exists already: give another destination")
+    return Path(shutil.copyfile(recipe.path, target))
+
+
+def options_of(function, title: str, handed_in=HANDED_IN) -> type[BaseModel]:
+    """Schema of the options of `function`, from its signature.
+
+    Raises:
+        ValueError: For an argument without annotation, or with one that no YAML value fits.
+    """
+    hints = typing.get_type_hints(function, include_extras=True)
+    fields = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name in handed_in or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            continue
+        if name not in hints:
+            raise ValueError(
+                f"argument `{name}` of {function.__name__} has no annotation, which its option needs"
+            )
+        default = ... if parameter.default is parameter.empty else parameter.default
+        fields[name] = (hints[name], default)
+    try:
+        return create_model(title, __config__=ConfigDict(extra="forbid", frozen=True), **fields)
+    except PydanticSchemaGenerationError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"an option of {function.__name__} has a type that no study can say: {reason}"
+        ) from error
+
+
+def described_options(schema: type[BaseModel]) -> list[tuple[str, str, str]]:
+    """Rows of name, type and default."""
+    rows = []
+    for name, info in schema.model_fields.items():
+        kind = inspect.formatannotation(info.annotation).replace("typing.", "")
+        default = "required" if info.is_required() else repr(info.get_default(call_default_factory=True))
+        rows.append((name, kind, default))
+    return rows
+
+
+# --- studies ------------------------------------------------------------------------------------------------
+
+
+def load_study(path) -> Study:
+    """The study in a YAML file, with the sections of engine, recipe and check validated too.
+
+    Raises:
+        StudyError: With every mistake in the file.
+    """
+    return Study.load(path, schemas=schemas())
+
+
+def schemas() -> Schemas:
+    """What the study file may say in the sections that belong to engines, recipes and the boundary check."""
+    return Schemas(
+        qm=_engine_settings, recipe=_recipe_section, check=_check_options, qm_problems=_qm_problems
+    )
+
+
+def _recipe_section(name: str, folder: Path):
+    recipe = find(name, folder)
+    return recipe.section, recipe.options
+
+
+def _engine_settings(engine: str) -> type[BaseModel]:
+    from solidqmmm.engines import factory
+
+    models = {"gpaw": factory.GPAWSettings, "lammps": factory.LammpsSettings, "ase": factory.ASESettings}
+    if engine not in models:
+        near = get_close_matches(engine, models, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise ValueError(f"expected one of {', '.join(models)}, got '{engine}'{hint}")
+    return models[engine]
+
+
+def _qm_problems(settings, folder: Path) -> list[str]:
+    """Missing packages and potential files, before anything runs."""
+    if settings.engine == "gpaw" and importlib.util.find_spec("gpaw") is None:
+        return ["gpaw is not installed; `solidqmmm doctor` says how to get it"]
+    if settings.engine == "ase":
+        module = settings.calculator.partition(":")[0]
+        if importlib.util.find_spec(module.partition(".")[0]) is None:
+            return [f"the calculator's package '{module.partition('.')[0]}' is not installed"]
+    if settings.engine == "lammps":
+        from solidqmmm.system.potential import Potential
+
+        try:
+            Potential(**settings.model_dump(exclude={"engine"})).with_search_dirs(folder).files()
+        except (ValueError, FileNotFoundError) as error:
+            return [str(error)]
+    return []
+
+
+def _check_options() -> type[BaseModel]:
+    from solidqmmm.procedures.check import check_boundary
+
+    return options_of(check_boundary, "check_options")
+
+
+# --- files of users -----------------------------------------------------------------------------------------
+
+
+def _from_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise ValueError(f"recipe file not found: {path}")
+    name = f"solidqmmm_user_recipe_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # annotations and dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        line = error.lineno if isinstance(error, SyntaxError) else None
+        where = f" (line {line})" if line else ""
+        raise ValueError(
+            f"recipe file {path}{where} fails on import: {type(error).__name__}: {error}"
+        ) from error
+    return module
+
+
+def _checked(recipe: Recipe) -> Recipe:
+    run = getattr(recipe.module, "run", None)
+    if not callable(run) or "model" not in inspect.signature(run).parameters:
+        raise ValueError(
+            f"{recipe.path} is no recipe: it needs a function `run(*, model, ...)` that returns a Result"
+        )
+    if recipe.section in Study.model_fields:
+        raise ValueError(f"{recipe.path}: STUDY_SECTION must not be the study's own key '{recipe.section}'")
+    required = [name for name, info in recipe.options.model_fields.items() if info.is_required()]
+    if required and recipe.section is None:
+        raise ValueError(
+            f"{recipe.path}: run needs {', '.join(required)}, but there is no STUDY_SECTION to say it in"
+        )
+    return recipe
