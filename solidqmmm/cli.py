@@ -1,0 +1,336 @@
+"""The front door: `solidqmmm run|carve|check|doctor|cite|recipes`."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from solidqmmm import __version__, cli_show
+from solidqmmm.cli_ranks import Ranks
+from solidqmmm.errors import SolidQMMMError, StudyError
+
+app = typer.Typer(
+    no_args_is_help=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+recipes_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+app.add_typer(recipes_app, name="recipes", help="The shipped recipes: list, show, copy.")
+
+ranks = Ranks()
+
+StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder; by default the study's name.")
+]
+Verbose = Annotated[
+    int, typer.Option("--verbose", "-v", count=True, help="-v: more words; -vv: tracebacks too.")
+]
+
+START = """solidqmmm does concurrent QM/MM for crystals: LAMMPS holds the crystal, quantum mechanics corrects a few atoms.
+
+  solidqmmm recipes list               what can be computed
+  solidqmmm recipes show NAME          what a recipe does, and its options in a study
+  solidqmmm carve STUDY.yaml           look at the quantum cluster before paying for it
+  solidqmmm run STUDY.yaml --dry-run   what it will cost
+  solidqmmm run STUDY.yaml --out DIR   run it (the same command goes on after an interruption)
+  solidqmmm check STUDY.yaml           is the boundary good enough?
+  solidqmmm cite DIR                   BibTeX of what a run used
+  solidqmmm doctor                     is the installation in order?
+
+A study is one YAML file. With more processes: mpiexec -n 4 solidqmmm run STUDY.yaml"""
+
+
+@app.callback(invoke_without_command=True)
+def start(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+):
+    """Concurrent QM/MM for crystals."""
+    if version:
+        typer.echo(f"solidqmmm {__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(START)
+
+
+@app.command()
+def run(
+    study_file: StudyFile,
+    out: Out = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Validate, and estimate the cost; run nothing.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Run a finished study again (its journal is used).")
+    ] = False,
+    verbose: Verbose = 0,
+):
+    """Run a study, or go on with it: what was computed is not computed again.
+
+    Example: solidqmmm run vacancy.yaml --out vacancy
+
+    On four processes: mpiexec -n 4 solidqmmm run vacancy.yaml --out vacancy
+    """
+    cli_show.set_verbosity(verbose)
+    from solidqmmm import recipebook
+
+    study = recipebook.load_study(study_file)
+    recipe = recipebook.find(study.recipe, study.folder)
+    ranks.start()
+    if dry_run:
+        _estimate(study)
+        return
+    from solidqmmm.results.base import Result
+    from solidqmmm.runfolder import RunFolder
+
+    folder = RunFolder(out or _default_out(study_file))
+    if folder.prepare(study) and not force:
+        typer.echo(f"{study_file} is complete, nothing to do (--force runs it again)")
+        if ranks.is_root:
+            _conclude(Result.load(folder.result_file), folder)
+        return
+    with folder.stage("build"):
+        model = _built(study, folder.path)
+    with model:
+        with folder.stage("run"), cli_show.Progress(recipe.name, show=ranks.is_root) as progress:
+            result = recipe.run(model=model, workdir=folder.path, progress=progress, **study.options)
+        if ranks.is_root:
+            with folder.stage("figures"):
+                folder.write_figures(recipe.figures(result))
+        _write_provenance(folder, study, model)
+    folder.write_result(result)  # last: a folder with a result is complete
+    if ranks.is_root:
+        _conclude(result, folder)
+
+
+@app.command()
+def carve(study_file: StudyFile, out: Out = None, verbose: Verbose = 0):
+    """Write the quantum cluster of a study and a picture of it; no quantum calculation is made.
+
+    Example: solidqmmm carve vacancy.yaml --out vacancy
+    """
+    cli_show.set_verbosity(verbose)
+    from solidqmmm import recipebook
+
+    study = recipebook.load_study(study_file)
+    ranks.start()
+    with _built(study, None) as model:
+        if model.cluster is None:
+            raise StudyError(f"{study_file} has no quantum region: give it the sections `qm` and `region`")
+        if ranks.is_root:
+            from solidqmmm.cli_carve import write_cluster
+
+            counts, written = write_cluster(model, Path(out or _default_out(study_file)))
+            cli_show.table(counts)
+            cli_show.paths([("written", written)])
+
+
+@app.command()
+def check(study_file: StudyFile, out: Out = None, verbose: Verbose = 0):
+    """Ask whether the boundary of the quantum region is good enough; writes check.json and a figure.
+
+    The section `check:` of the study sets thresholds and lengths.
+
+    Example: solidqmmm check vacancy.yaml --out vacancy
+    """
+    cli_show.set_verbosity(verbose)
+    from solidqmmm import recipebook
+
+    study = recipebook.load_study(study_file)
+    ranks.start()
+    from solidqmmm.procedures.check import check_boundary
+    from solidqmmm.runfolder import RunFolder
+
+    folder = RunFolder(out or _default_out(study_file))
+    options = dict(study.check)
+    with _built(study, folder.path) as model, cli_show.Progress("check", show=ranks.is_root) as progress:
+        if "progress" in inspect.signature(check_boundary).parameters:
+            options["progress"] = progress
+        result = check_boundary(model, **options)
+    written = folder.write_result(result, "check.json")
+    if ranks.is_root:
+        from solidqmmm.plotting.check import plot_check
+
+        figures = folder.write_figures({"check": plot_check(result).figure})
+        cli_show.table(result.summary())
+        cli_show.paths([("result", [written]), ("figure", figures)])
+    if not result.passed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(verbose: Verbose = 0):
+    """Look at the installation: versions, MPI libraries, potentials, and a short self-test of each engine.
+
+    Example: solidqmmm doctor
+    """
+    cli_show.set_verbosity(verbose)
+    if not ranks.is_root:
+        return
+    from solidqmmm.procedures.doctor import diagnose
+
+    colours = {"ok": typer.colors.GREEN, "warning": typer.colors.YELLOW, "failed": typer.colors.RED}
+    findings = diagnose()
+    width = max(len(finding.name) for finding in findings)
+    for finding in findings:
+        status = typer.style(finding.status.ljust(7), fg=colours[finding.status])
+        typer.echo(f"  {status}  {finding.name.ljust(width)}  {finding.detail}")
+        if finding.cure:
+            typer.echo(f"  {'':7}  {'':{width}}  -> {finding.cure}")
+    if any(finding.status == "failed" for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def cite(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.")]):
+    """Print the BibTeX entries of everything that a run used.
+
+    Example: solidqmmm cite vacancy > vacancy.bib
+    """
+    from solidqmmm.results.provenance import Provenance
+
+    file = folder / "provenance.json"
+    if not file.is_file():
+        raise SolidQMMMError(f"{folder} holds no provenance.json: expected the folder of a finished run")
+    typer.echo(Provenance.load(file).bibtex(), nl=False)
+
+
+@recipes_app.command("list")
+def recipes_list():
+    """List the recipes with one line each.
+
+    Example: solidqmmm recipes list
+    """
+    from solidqmmm import recipebook
+
+    cli_show.table([(name, recipebook.find(name).title) for name in recipebook.names()])
+
+
+@recipes_app.command("show")
+def recipes_show(name: Annotated[str, typer.Argument(help="Name of a recipe, or path of a file.")]):
+    """Show what a recipe does, and the options of its section in a study.
+
+    Example: solidqmmm recipes show defect_relaxation
+    """
+    from solidqmmm import recipebook
+
+    recipe = _found(name)
+    typer.echo(recipe.doc)
+    rows = recipebook.described_options(recipe.options)
+    if rows:
+        typer.echo("")
+        cli_show.table(
+            rows, heading=f"Options in the section `{recipe.section}` of a study (name, type, default):"
+        )
+
+
+@recipes_app.command("copy")
+def recipes_copy(
+    name: Annotated[str, typer.Argument(help="Name of a recipe.")],
+    destination: Annotated[Path, typer.Argument(help="File or folder.")] = Path("."),
+):
+    """Copy a recipe, as the start of one of your own: `recipe: my_recipe.py` in a study runs it.
+
+    Example: solidqmmm recipes copy defect_relaxation my_recipe.py
+    """
+    from solidqmmm import recipebook
+
+    _found(name)
+    try:
+        typer.echo(f"copied to {recipebook.copy(name, destination)}")
+    except ValueError as error:
+        raise SolidQMMMError(str(error)) from error
+
+
+# --- steps ----------------------------------------------------------------------------------------------------
+
+
+def _default_out(study_file: Path) -> Path:
+    """A folder beside the caller, named after the study (study.yaml: after its folder)."""
+    stem = study_file.stem
+    return Path(study_file.resolve().parent.name if stem == "study" else stem)
+
+
+def _found(name):
+    from solidqmmm import recipebook
+
+    try:
+        return recipebook.find(name)
+    except ValueError as error:
+        raise SolidQMMMError(str(error)) from error
+
+
+def _built(study, log_dir):
+    """The model; what a study asks for and cannot be is said in words, not in a traceback."""
+    from solidqmmm.procedures.build import build_model
+
+    try:
+        return build_model(study, log_dir=log_dir)
+    except (ValueError, FileNotFoundError) as error:
+        raise SolidQMMMError(f"the study cannot be built: {error}") from error
+
+
+def _estimate(study):
+    from solidqmmm.procedures.dry_run import estimate
+
+    with _built(study, None) as model:
+        found = estimate(model)
+    cli_show.table(found.rows())
+
+
+def _write_provenance(folder, study, model):
+    from solidqmmm.results.provenance import Provenance
+
+    folder.write_provenance(
+        Provenance.collected(
+            seeds={"study": study.seed},
+            checksums=model.checksums(),
+            references=model.references(),
+            wall_time_s=folder.seconds,
+            mpi_ranks=ranks.size,
+            potential_files=study.potential().files(),
+            settings={"qm": study.qm, "coupling": study.as_mapping()["coupling"] if study.qm else None},
+        )
+    )
+
+
+def _conclude(result, folder):
+    cli_show.table(result.summary())
+    figures = sorted(folder.figures.glob("*.png")) if folder.figures.is_dir() else []
+    cli_show.paths([("result", [folder.result_file]), ("figures", figures)])
+
+
+# --- the entry ------------------------------------------------------------------------------------------------
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry of the command `solidqmmm`: sets up the process, runs a command, ends all ranks together."""
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")  # before numpy: more BLAS threads per rank make GPAW slower
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    ranks.silence_all_but_root()
+    try:
+        code = app(args=arguments, prog_name="solidqmmm", standalone_mode=False)
+    except SystemExit as leaving:
+        code = leaving.code
+    except (Exception, KeyboardInterrupt) as problem:
+        if hasattr(problem, "show") and hasattr(problem, "exit_code"):  # wrong usage of the command line
+            problem.show()
+            code = problem.exit_code
+        else:
+            code = ranks.leave(problem)
+    with suppress(OSError, ValueError):  # a reader that has gone, as in `solidqmmm cite DIR | head`
+        sys.stdout.flush()
+    sys.exit(code or 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""What the command line shows: tables, progress with the time left, errors in plain words."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+import traceback
+import warnings
+
+import typer
+
+from solidqmmm.errors import SolidQMMMError, StudyError
+
+QUIET_SECONDS = 30.0  # between lines of progress where there is no terminal
+
+
+def table(rows, *, heading: str | None = None) -> None:
+    """Rows of texts in aligned columns; the last column may be long."""
+    rows = [[str(cell) for cell in row] for row in rows]
+    if heading:
+        typer.echo(heading)
+    if not rows:
+        return
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths)]
+        typer.echo("  " + "  ".join([*cells, row[-1]]).rstrip())
+
+
+def paths(rows) -> None:
+    """Labels and the paths of what was written; one line for each label."""
+    table([(label, "  ".join(map(str, found))) for label, found in rows if found])
+
+
+def error(problem: BaseException, *, rank: int | None = None) -> None:
+    """An error on stderr: text for what users can cure, a traceback for the rest (or always, on request)."""
+    expected = isinstance(problem, SolidQMMMError)
+    if not expected or os.environ.get("SOLIDQMMM_TRACEBACK"):
+        typer.echo("".join(traceback.format_exception(problem)), err=True, nl=False)
+    where = f" on rank {rank}" if rank else ""
+    text = str(problem) if expected else f"{type(problem).__name__}: {problem}"
+    typer.secho(f"error{where}: {text}", fg=typer.colors.RED, err=True)
+    if not expected:
+        typer.secho(
+            "This is a mistake in solidqmmm or in a recipe, please report it.", fg=typer.colors.RED, err=True
+        )
+
+
+def exit_code(problem: BaseException) -> int:
+    """2 for a wrong study, 130 for an interrupt, 1 for everything else."""
+    if isinstance(problem, KeyboardInterrupt):
+        return 130
+    return 2 if isinstance(problem, StudyError) else 1
+
+
+def set_verbosity(level: int) -> None:
+    """-v shows what the library logs, -vv everything and tracebacks. Warnings become one line each."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("solidqmmm").setLevel({0: logging.WARNING, 1: logging.INFO}.get(level, logging.DEBUG))
+    if level > 1:
+        os.environ["SOLIDQMMM_TRACEBACK"] = "1"
+    warnings.showwarning = lambda message, *_, **__: typer.secho(
+        f"warning: {message}", fg=typer.colors.YELLOW, err=True
+    )
+
+
+class Progress:
+    """The `progress` callback of recipes: a bar on a terminal, a line now and then elsewhere; a context manager.
+
+    Args:
+        label: Said before the first message.
+        show: False on all ranks but the first.
+    """
+
+    def __init__(self, label: str, *, show: bool = True):
+        self.label = label
+        self.show = show
+        self._bar = None
+        self._begin = self._last = time.monotonic()
+
+    def __call__(self, done: int, total: int | None, message: str) -> None:
+        """`done` of `total` steps (None: nobody knows) are finished; `message` says what goes on."""
+        if not self.show:
+            return
+        if sys.stderr.isatty():
+            self._on_bar(done, total, message)
+        elif time.monotonic() - self._last >= QUIET_SECONDS:
+            self._last = time.monotonic()
+            of = f" of {total}" if total else ""
+            typer.echo(f"  {done}{of}: {message}{self._time_left(done, total)}", err=True)
+
+    def _on_bar(self, done, total, message):
+        from tqdm import tqdm
+
+        if self._bar is None:
+            self._bar = tqdm(total=total, disable=None, dynamic_ncols=True, leave=False, file=sys.stderr)
+        self._bar.total = total
+        self._bar.set_description_str(f"{self.label}: {message}", refresh=False)
+        self._bar.n = done
+        self._bar.refresh()
+
+    def _time_left(self, done, total) -> str:
+        if not total or not done:
+            return ""
+        seconds = (time.monotonic() - self._begin) * (total - done) / done
+        return f", about {duration(seconds)} left"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info):
+        if self._bar is not None:
+            self._bar.close()
+
+
+def duration(seconds: float) -> str:
+    """'42 s', '3 min', '2.5 h' or '4.0 days'."""
+    for unit, length in (("days", 86400.0), ("h", 3600.0)):
+        if seconds >= 1.5 * length:
+            return f"{seconds / length:.1f} {unit}"
+    if seconds >= 90:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"

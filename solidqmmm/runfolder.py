@@ -1,0 +1,200 @@
+"""The folder of a run: what was asked for, what came out, and where to go on. Only rank 0 writes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from solidqmmm import recipebook
+from solidqmmm.errors import StudyError
+from solidqmmm.results.base import Result, write_atomically
+from solidqmmm.results.provenance import Provenance
+from solidqmmm.runtime import agree_on_failure, is_root, world
+from solidqmmm.system import study_file
+from solidqmmm.system.potential import Potential, lammps_potentials_dir
+from solidqmmm.system.study import Study
+from solidqmmm.system.study_sections import beside
+
+
+class RunFolder:
+    """A folder that holds study.yaml, its input files, result.json, figures/, provenance.json and the journal.
+
+    The folder stands on its own: structure, potential and recipe files that lay beside the study are copied into
+    it, and its study.yaml names the copies.
+
+    Args:
+        path: The folder; made by `prepare`.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.seconds = {}
+
+    @property
+    def study_file(self) -> Path:
+        return self.path / "study.yaml"
+
+    @property
+    def result_file(self) -> Path:
+        return self.path / "result.json"
+
+    @property
+    def figures(self) -> Path:
+        return self.path / "figures"
+
+    @property
+    def journal(self) -> Path:
+        """Where engine evaluations are kept, so that a second run does not repeat them."""
+        return self.path / "journal"
+
+    def prepare(self, study: Study) -> bool:
+        """Makes the folder ready for `study`; collective. True if the study was finished here before.
+
+        Raises:
+            StudyError: If the folder belongs to another study; says what differs.
+        """
+        finished, error = False, None
+        try:
+            if is_root():
+                finished = self._prepare(study)
+        except (OSError, StudyError) as caught:
+            error = caught
+        agree_on_failure(world(), error)
+        return world().bcast(finished, root=0)
+
+    def _prepare(self, study: Study) -> bool:
+        asked = inputs_of(study)
+        if self.study_file.exists():
+            differences = _differences(self._present(asked), asked)
+            if differences:
+                raise StudyError(
+                    f"{self.path} holds the run of another study; give another folder with --out, or go back to the "
+                    "study that is in it. What differs",
+                    problems=differences,
+                    directory=self.path,
+                )
+            return self.result_file.exists()
+        self.path.mkdir(parents=True, exist_ok=True)
+        for name, content in asked.files.items():
+            write_atomically(self.path / name, content)
+        # last of all: a folder with a study.yaml has everything that it names
+        write_atomically(self.study_file, study_file.to_yaml(asked.mapping))
+        return False
+
+    def _present(self, asked: Inputs) -> Inputs:
+        try:
+            there = inputs_of(recipebook.load_study(self.study_file)).mapping
+        except StudyError:  # of another version, or a file is gone: compare what is written
+            there = study_file.read(self.study_file).mapping
+        contents = {name: self.path / name for name in asked.files}
+        return Inputs(there, {name: path.read_bytes() for name, path in contents.items() if path.is_file()})
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Counts the wall time inside under `name`."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
+
+    def write_result(self, result: Result, name: str = "result.json") -> Path:
+        """Saves a result; on rank 0."""
+        if is_root():
+            result.save(self.path / name)
+        return self.path / name
+
+    def write_figures(self, figures: dict) -> list[Path]:
+        """Saves figures by name as png and pdf in figures/; on rank 0."""
+        if not is_root():
+            return []
+        from solidqmmm.plotting.style import save_figure
+
+        return [path for name, figure in figures.items() for path in save_figure(figure, self.figures / name)]
+
+    def write_provenance(self, provenance: Provenance) -> Path:
+        """Saves provenance.json; on rank 0."""
+        return self.write_result(provenance, "provenance.json")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A study that stands on its own.
+
+    Attributes:
+        mapping: The study with the names of the copies.
+        files: Contents of the files it names, by name.
+    """
+
+    mapping: dict
+    files: dict[str, bytes]
+
+
+def inputs_of(study: Study) -> Inputs:
+    """The study as its run folder holds it.
+
+    Raises:
+        StudyError: If two different files have one name.
+    """
+    mapping, found = study.as_mapping(), {}
+
+    def taken(path: Path, content: bytes | None = None) -> str:
+        content = path.read_bytes() if content is None else content
+        if found.setdefault(path.name, content) != content:
+            raise StudyError(f"two input files are named {path.name} and differ: rename one of them")
+        return path.name
+
+    source = study.structure_source
+    if isinstance(source, Path):
+        mapping["structure"]["file"] = taken(source)
+    elif source is not None:
+        text = json.dumps(source.to_structure().as_dict())
+        mapping["structure"]["file"] = taken(Path("structure.json"), text.encode())
+    if study.recipe.endswith(".py"):
+        mapping["recipe"] = taken(beside(study.folder, study.recipe))
+    for section in ("host", "qm"):
+        lines = (mapping.get(section) or {}).get("pair_coeff")
+        if lines:
+            lines = [lines] if isinstance(lines, str) else lines
+            mapping[section]["pair_coeff"] = [_with_copies(line, study.folder, taken) for line in lines]
+    return Inputs(mapping, found)
+
+
+def _with_copies(line: str, folder: Path, taken) -> str:
+    """A pair_coeff line whose own files (not those of the lammps package) are named without their folders."""
+    own = {
+        path.name: path
+        for path in Potential("", (line,), ("H",), search_dirs=(str(folder),)).files()
+        if path.parent != lammps_potentials_dir().resolve()
+    }
+    return " ".join(taken(own[Path(word).name]) if Path(word).name in own else word for word in line.split())
+
+
+def _differences(present: Inputs, asked: Inputs) -> list[str]:
+    before, after = _flat(present.mapping), _flat(asked.mapping)
+    keys = [key for key in dict.fromkeys([*before, *after]) if not key.startswith("check.")]
+    lines = [
+        f"{key}: {_said(before, key)} in the folder, {_said(after, key)} asked for"
+        for key in keys
+        if before.get(key) != after.get(key)
+    ]
+    changed = [name for name, content in asked.files.items() if present.files.get(name, content) != content]
+    return lines + [f"the contents of {name} have changed" for name in changed]
+
+
+def _said(flat: dict, key: str) -> str:
+    return study_file.shown(flat[key]) if key in flat else "nothing"
+
+
+def _flat(value, key: str = "") -> dict:
+    if isinstance(value, dict) and value:
+        return {
+            k: v
+            for name, item in value.items()
+            for k, v in _flat(item, f"{key}.{name}" if key else name).items()
+        }
+    return {key: value}
