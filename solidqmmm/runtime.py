@@ -62,6 +62,8 @@ def prepare_engines():
     _check_gpaw_backend()
     check_one_mpi()
     check_engines_agree()
+    if is_mpich(environment_mpi()):  # MPICH would abort when it meets Open MPI's launcher
+        _refuse_launcher("OMPI_COMM_WORLD_SIZE")
     _limit_threads()
     _start_mpi()
     check_one_mpi()
@@ -97,6 +99,11 @@ def environment_mpi():
         for path in sorted(Path(prefix, "lib").glob("libmpi.so.*")):
             return path.resolve()
     return None
+
+
+def is_mpich(library):
+    """Whether the library (a path or None) speaks MPICH's binary interface, libmpi.so.12."""
+    return library is not None and library.name.startswith("libmpi.so.12")
 
 
 def loaded_mpi_libraries():
@@ -269,10 +276,13 @@ def _check_launcher():
                 "call solidqmmm.runtime.prepare_engines() first"
             )
         return
-    for variable in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
-        size = os.environ.get(variable, "1")
-        if size.isdigit() and int(size) > 1:
-            raise EnvironmentProblem(
-                f"{size} ranks were started by the mpiexec of another MPI, and each of them believes to be alone: use "
-                f"{Path(sys.prefix, 'bin', 'mpiexec')}, or put that folder first on PATH"
-            )
+    _refuse_launcher("PMI_SIZE")
+
+
+def _refuse_launcher(variable):
+    size = os.environ.get(variable, "1")
+    if size.isdigit() and int(size) > 1:
+        raise EnvironmentProblem(
+            f"{size} ranks were started by the mpiexec of another MPI, and they cannot find each other: use "
+            f"{Path(sys.prefix, 'bin', 'mpiexec')}, or put that folder first on PATH"
+        )
