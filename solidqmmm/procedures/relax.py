@@ -1,0 +1,249 @@
+"""Relaxation with micro-iterations: the number of quantum calls is set by the core, not by the crystal."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from solidqmmm.coupling.qmmm import QMMM
+from solidqmmm.coupling.surrogate import Surrogate
+from solidqmmm.errors import SolidQMMMError
+from solidqmmm.results.relaxation import RelaxationTrace
+from solidqmmm.system.crystal import Crystal
+
+logger = logging.getLogger(__name__)
+
+ALGORITHMS = ("micro", "cg", "fire")
+
+
+@dataclass(frozen=True, eq=False)
+class Relaxation:
+    """Outcome of `relax`.
+
+    Attributes:
+        converged: Whether every force came below the threshold.
+        crystal: The crystal at the end.
+        max_force: Largest force on any mobile atom in eV/angstrom.
+        trace: One row for each quantum call.
+    """
+
+    converged: bool
+    crystal: Crystal
+    max_force: float
+    trace: RelaxationTrace
+
+
+def relax(
+    qmmm: QMMM,
+    *,
+    fmax: float,
+    max_qm_calls: int = 60,
+    algorithm: str = "micro",
+    trust_radius: float = 0.25,
+    strict: bool = False,
+    progress: Callable | None = None,
+) -> Relaxation:
+    """Relaxes the hybrid crystal at fixed cell.
+
+    "micro" alternates one exact evaluation of the correction with a minimization by LAMMPS in which a quadratic model stands
+    in for the correction (coupling/surrogate). Host and region move together in it, so the long-ranged elastic response
+    costs no quantum calls; the expensive calls only have to learn how the two descriptions differ. Steps are bounded by a
+    trust radius, judged by the energy where there is one and by the forces otherwise. For force mixing the model is relaxed
+    by FIRE, which asks for forces alone. "cg" and "fire" hand the exact correction to LAMMPS's own minimizers at every force call ("cg" needs
+    an energy).
+
+    Args:
+        qmmm: The live hybrid crystal; it is left at the relaxed positions.
+        fmax: Largest norm of a force in eV/angstrom.
+        max_qm_calls: Largest number of exact evaluations of the correction.
+        algorithm: "micro", "cg" or "fire".
+        trust_radius: First bound on the step of a region's atom in angstrom.
+        strict: Raise instead of returning an unconverged relaxation.
+        progress: Called as progress(done, total, message) after every quantum call.
+
+    Returns:
+        The relaxation; not converged is an outcome.
+
+    Raises:
+        ValueError: For an unknown algorithm, or "cg" with a coupling that has no energy.
+        SolidQMMMError: If it does not converge and `strict` is set.
+    """
+    if algorithm not in ALGORITHMS:
+        raise ValueError(f"`algorithm` must be one of {ALGORITHMS}, got {algorithm!r}")
+    if fmax <= 0:
+        raise ValueError(f"`fmax` must be positive (eV/angstrom), got {fmax}")
+    if algorithm == "cg" and not qmmm.has_energy:
+        raise ValueError("algorithm 'cg' needs an energy, and force mixing has none: use 'micro' or 'fire'")
+    report = progress or (lambda done, total, message: None)
+    if qmmm.coupling is None:
+        outcome = _relax_host(qmmm, fmax)
+    elif algorithm == "micro":
+        outcome = _MicroIterations(qmmm, fmax, max_qm_calls, trust_radius, report).run()
+    else:
+        outcome = _relax_directly(qmmm, fmax, max_qm_calls, algorithm, report)
+    if strict and not outcome.converged:
+        raise SolidQMMMError(
+            f"the relaxation did not converge: largest force {outcome.max_force:.4f} eV/A, asked for {fmax} eV/A, after "
+            f"{len(outcome.trace)} quantum calls; raise max_qm_calls or look at the trace"
+        )
+    return outcome
+
+
+def _finished(qmmm: QMMM, fmax, trace) -> Relaxation:
+    force, _ = qmmm.largest_force()
+    return Relaxation(force <= fmax, qmmm.host.snapshot(), force, trace)
+
+
+def _relax_host(qmmm: QMMM, fmax) -> Relaxation:
+    """The host alone: conjugate gradients, and FIRE where their line search stalls."""
+    started = time.perf_counter()
+    before = qmmm.host.positions()
+    iterations = qmmm.host.minimize(fmax=fmax)
+    if qmmm.largest_force()[0] > fmax:
+        iterations += qmmm.host.minimize(fmax=fmax, style="fire")
+    force, atom = qmmm.largest_force()
+    trace = RelaxationTrace().with_call(
+        max_force=force,
+        region=str(qmmm.partition.names()[atom]),
+        energy=qmmm.energy(),
+        host_iterations=iterations,
+        step_length=float(np.abs(qmmm.host.positions() - before).max()),
+        seconds=time.perf_counter() - started,
+    )
+    return _finished(qmmm, fmax, trace)
+
+
+def _relax_directly(qmmm: QMMM, fmax, max_qm_calls, algorithm, report) -> Relaxation:
+    """LAMMPS's own minimizer with the exact correction at every force call."""
+    recorder = _Recorder(qmmm.coupling, max_qm_calls, report)
+    qmmm.host.detach()
+    qmmm.host.attach(recorder)
+    try:
+        qmmm.host.minimize(fmax=fmax, style=algorithm, max_iterations=max_qm_calls)
+    finally:
+        qmmm.host.detach()
+        qmmm.host.attach(qmmm.coupling)
+    force, atom = qmmm.largest_force()
+    trace = RelaxationTrace().with_call(
+        max_force=force,
+        region=str(qmmm.partition.names()[atom]),
+        energy=qmmm.energy(),
+        host_iterations=recorder.calls,
+        seconds=time.perf_counter() - recorder.started,
+    )
+    return _finished(qmmm, fmax, trace)
+
+
+class _Recorder:
+    """Passes a correction through and counts its calls."""
+
+    def __init__(self, exact, total, report):
+        self.exact, self.total, self.report = exact, total, report
+        self.atoms, self.reference = exact.atoms, exact.reference
+        self.has_energy, self.needs_host_forces = exact.has_energy, exact.needs_host_forces
+        self.calls, self.started = 0, time.perf_counter()
+
+    def evaluate(self, positions, cell, host_forces=None):
+        given = self.exact.evaluate(positions, cell, host_forces)
+        self.calls += 1
+        self.report(self.calls, self.total, "direct minimization")
+        return given
+
+
+class _MicroIterations:
+    """The loop of "micro": exact call, judge, learn, relax the model, repeat."""
+
+    def __init__(self, qmmm: QMMM, fmax, max_qm_calls, trust_radius, report):
+        self.qmmm, self.host = qmmm, qmmm.host
+        self.fmax, self.max_qm_calls, self.report = fmax, max_qm_calls, report
+        self.trust, self.largest_trust = trust_radius, 2 * trust_radius
+        self.surrogate = Surrogate(qmmm.coupling)
+        self.style = "cg" if qmmm.has_energy else "fire"
+        self.names = qmmm.partition.names()
+        self.trace = RelaxationTrace()
+
+    def run(self) -> Relaxation:
+        self.host.detach()
+        self.host.attach(self.surrogate)
+        try:
+            self._loop()
+        finally:
+            if self.host.session.is_open:
+                self.host.detach()
+                self.host.attach(self.qmmm.coupling)
+        return _finished(self.qmmm, self.fmax, self.trace)
+
+    def _loop(self):
+        best = self._exact_call(iterations=0, step=0.0, started=time.perf_counter())
+        self.surrogate.centre_here()
+        while best.force > self.fmax and len(self.trace) < self.max_qm_calls:
+            started = time.perf_counter()
+            iterations, step, predicted = self._relax_model(best)
+            trial = self._exact_call(iterations, step, started)
+            self.surrogate.learn(self.surrogate.evaluated_at, self.surrogate.given.forces)
+            if self._is_better(trial, best, predicted):
+                best = trial
+                self.surrogate.centre_here()
+            else:
+                self.trust = max(0.02, 0.4 * min(self.trust, step))
+                self.host.set_positions(best.positions)
+                logger.info("step rejected, trust radius now %.3f A", self.trust)
+        self.host.set_positions(best.positions)
+
+    def _exact_call(self, iterations, step, started) -> _State:
+        self.surrogate.asks_exact = True
+        self.host.set_positions(self.host.positions())
+        forces = self.host.forces()
+        norms = np.linalg.norm(forces, axis=1)
+        atom = int(norms.argmax())
+        total = self.host.energy()
+        state = _State(self.host.positions(), float(norms[atom]), float(np.linalg.norm(forces)), total)
+        self.trace = self.trace.with_call(
+            max_force=state.force,
+            region=str(self.names[atom]),
+            energy=total if self.qmmm.has_energy else None,
+            host_iterations=iterations,
+            step_length=step,
+            seconds=time.perf_counter() - started,
+        )
+        self.report(len(self.trace), None, f"largest force {state.force:.4f} eV/A on {self.names[atom]}")
+        return state
+
+    def _relax_model(self, best) -> tuple[int, float, float]:
+        """Minimizes host and model from the best positions; iterations, largest step in angstrom, predicted change in eV."""
+        surrogate = self.surrogate
+        surrogate.asks_exact = False
+        surrogate.trust_radius = self.trust
+        self.host.set_positions(best.positions)
+        iterations = self.host.minimize(fmax=0.2 * self.fmax, style=self.style, max_iterations=500)
+        step = np.linalg.norm((self.host.positions() - best.positions)[surrogate.atoms], axis=1).max()
+        predicted = self.host.energy() - surrogate.wall_energy - best.total
+        return iterations, float(step), predicted
+
+    def _is_better(self, trial, best, predicted) -> bool:
+        if self.qmmm.has_energy:
+            gained = trial.total - best.total
+            ratio = gained / predicted if predicted < 0 else 0.0
+            good = ratio > 0.1 or (trial.force < best.force and gained < 1e-3)
+        else:
+            ratio = 1.0 - trial.norm / best.norm
+            good = trial.norm < 1.5 * best.norm
+        if good and ratio > 0.6:
+            self.trust = min(1.5 * self.trust, self.largest_trust)
+        elif ratio < 0.25:
+            self.trust = max(0.05, 0.6 * self.trust)
+        return good
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """Positions with their largest force, norm of all forces and total energy (model's where there is no other)."""
+
+    positions: np.ndarray
+    force: float
+    norm: float
+    total: float
