@@ -315,7 +315,7 @@ def _qm_part(raw, schemas: Schemas, folder: Path):
 
 def _check_part(raw, schemas: Schemas):
     check = raw.get("check", {})
-    if schemas.check is None or not isinstance(check, dict):
+    if not check or schemas.check is None or not isinstance(check, dict):
         return check, []
     options, problems = validated(schemas.check(), check, ("check",))
     # what was not said stays unsaid: the defaults of `check` do not belong to the run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from math import lcm
 
 import numpy as np
@@ -49,7 +50,11 @@ def in_cell(crystal: Crystal, cell: str, *, symprec: float = 1e-2) -> Crystal:
     import spglib
 
     scaled = crystal.positions @ np.linalg.inv(crystal.cell)
-    dataset = spglib.get_symmetry_dataset((crystal.cell, scaled, crystal.numbers), symprec=symprec)
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # spglib announces another way of saying "none found"
+        dataset = spglib.get_symmetry_dataset((crystal.cell, scaled, crystal.numbers), symprec=symprec)
     if dataset is None:
         raise StructureError(
             "no symmetry was found: check for overlapping atoms, or set `structure.cell: as_given`"

