@@ -292,7 +292,7 @@ def _write_provenance(folder, study, model):
     folder.write_provenance(
         Provenance.collected(
             seeds={"study": study.seed},
-            checksums=model.checksums(),
+            checksums=study.structure_checksum() | model.checksums(),
             references=model.references(),
             wall_time_s=folder.seconds,
             mpi_ranks=ranks.size,

@@ -56,6 +56,7 @@ class Ranks:
                 cli_show.error(problem, rank=self.rank)
             sys.stdout.flush()
             sys.stderr.flush()
+            time.sleep(0.5)  # the launcher forwards what was said before it hears of the abort
             from mpi4py import MPI
 
             MPI.COMM_WORLD.Abort(cli_show.exit_code(problem))

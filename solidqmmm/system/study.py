@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -165,6 +166,11 @@ class Study(Section):
         if self._given is not None:
             return self._given
         return None if self.structure.file is None else beside(self._folder, self.structure.file)
+
+    def structure_checksum(self) -> dict[str, str]:
+        """sha256 of the structure file by its bare name; nothing for structures from elsewhere."""
+        source = self.structure_source
+        return {source.name: sha256(source.read_bytes()).hexdigest()} if isinstance(source, Path) else {}
 
     def potential(self) -> Potential:
         """The host's potential; its files are looked up beside the study first."""
