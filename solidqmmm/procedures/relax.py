@@ -93,6 +93,18 @@ def relax(
     return outcome
 
 
+def rattled(crystal: Crystal, shells, amplitude: float, seed: int) -> np.ndarray:
+    """Positions with random displacements (standard deviation `amplitude`, angstrom) of the atoms in `shells`, shape=(n, 3).
+
+    An ideal vacancy can be a force-free point that is no minimum; a relaxation that starts there tests nothing.
+    """
+    positions = crystal.positions.copy()
+    if amplitude > 0 and len(shells):
+        atoms = np.sort(np.concatenate(shells))
+        positions[atoms] += np.random.default_rng(seed).normal(0.0, amplitude, (len(atoms), 3))
+    return positions
+
+
 def _finished(qmmm: QMMM, fmax, trace) -> Relaxation:
     force, _ = qmmm.largest_force()
     return Relaxation(force <= fmax, qmmm.host.snapshot(), force, trace)

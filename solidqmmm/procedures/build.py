@@ -1,0 +1,326 @@
+"""From a study to the parts that compute: crystal, region, cluster, engines, coupling."""
+
+from __future__ import annotations
+
+import logging
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from solidqmmm.coupling.force_mixing import ForceMixing, smooth_weights
+from solidqmmm.coupling.qmmm import QMMM
+from solidqmmm.coupling.subtractive import Subtractive
+from solidqmmm.engines.factory import make_engine
+from solidqmmm.engines.journal import JournaledEngine
+from solidqmmm.engines.lammps import LammpsEngine
+from solidqmmm.engines.protocols import Engine
+from solidqmmm.errors import RegionError
+from solidqmmm.physics.geometry import unwrapped
+from solidqmmm.procedures.carve import carve, complete_partition
+from solidqmmm.procedures.place_defect import place_defect
+from solidqmmm.procedures.select import (
+    bonded_to_point,
+    by_property,
+    grown_by_hops,
+    grown_by_radius,
+    partition_from,
+    within_line,
+    within_radius,
+)
+from solidqmmm.system.bonds import BondRules
+from solidqmmm.system.cluster import Cluster
+from solidqmmm.system.crystal import Crystal
+from solidqmmm.system.defect import Defect
+from solidqmmm.system.partition import Partition
+from solidqmmm.system.study import Study
+from solidqmmm.system.study_sections import RegionSection, Selection
+
+logger = logging.getLogger(__name__)
+
+
+def build_model(study: Study, *, log_dir=None) -> Model:
+    """The model of a study. Nothing expensive is computed yet.
+
+    Args:
+        study: The validated study.
+        log_dir: Run folder: engine logs go there, and every finished engine evaluation into its `journal`; None for neither.
+
+    Raises:
+        StructureError, RegionError: If crystal, defect or region are impossible.
+        ValueError: For an element that the host potential does not know.
+    """
+    unit = study.unit_cell()
+    perfect = unit.supercell(study.supercell)
+    defect, crystal = None, perfect
+    if study.defect is not None:
+        defect = place_defect(unit, perfect, **study.defect.model_dump())
+        crystal = defect.applied_to(perfect)
+    potential = study.potential()
+    for symbol in crystal.species:
+        potential.type_of(symbol)
+    partition = Partition(np.zeros(len(crystal), dtype=np.int8), _centre(study, crystal, defect))
+    engine = None
+    if study.region is not None and study.qm is not None:
+        partition = select_partition(study, crystal, defect)
+        rules = study.caps.rules()
+        partition = complete_partition(crystal, partition, rules, bond_rules(study), study.caps.periodic_axes)
+        folder = None if log_dir is None else Path(log_dir)
+        engine = make_engine(study.qm, log_dir=folder, search_dirs=(study.folder,))
+        if folder is not None:
+            engine = JournaledEngine(engine, folder / "journal")
+    return Model(study, unit, perfect, crystal, defect, partition, engine, log_dir)
+
+
+class Model:
+    """Everything that a study describes, ready to be opened; a context manager that closes its engines.
+
+    Attributes:
+        study: The study.
+        unit: The repeated cell.
+        perfect: The supercell without the defect.
+        crystal: The supercell with it.
+        defect: The defect, or None.
+        potential: The host's potential.
+        partition: Labels of the atoms of `crystal`.
+        engine: The quantum engine, or None for the host alone.
+    """
+
+    def __init__(self, study, unit, perfect, crystal, defect, partition, engine, log_dir=None):
+        self.study: Study = study
+        self.unit: Crystal = unit
+        self.perfect: Crystal = perfect
+        self.crystal: Crystal = crystal
+        self.defect: Defect | None = defect
+        self.potential = study.potential()
+        self.partition: Partition = partition
+        self.engine: Engine | None = engine
+        self.log_dir = log_dir
+
+    # --- life -------------------------------------------------------------------------------------------------
+
+    def close(self):
+        """Closes the engines."""
+        if self.engine is not None:
+            self.engine.close()
+        if "classical" in self.__dict__:
+            self.classical.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info):
+        self.close()
+
+    # --- parts ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def cluster(self) -> Cluster | None:
+        """The quantum cluster as the host sees it; None for the host alone."""
+        return None if self.engine is None else self._carved(self.crystal, self.partition)
+
+    @cached_property
+    def classical(self) -> LammpsEngine:
+        """The host's potential as an engine for clusters and unit cells."""
+        return LammpsEngine(self.potential)
+
+    @cached_property
+    def matching(self):
+        """Lattice matching of engine and host (a MatchingResult), or None where the study asks for none."""
+        asked = self.study.matching
+        if asked == "none" or self.engine is None:
+            return None
+        from solidqmmm.procedures.match import match_lattices, matched_from_values
+
+        if asked == "auto":
+            return match_lattices(self.unit, self.classical, self.engine)
+        return matched_from_values(self.unit, self.classical, asked.lattice_parameter_A, asked.bulk_modulus_GPa)
+
+    @property
+    def energy_scale(self) -> float:
+        """beta of the matching; 1 without."""
+        return 1.0 if self.matching is None else self.matching.energy_scale
+
+    @property
+    def stretch(self) -> np.ndarray:
+        """A of the matching, shape=(3, 3); 1 without."""
+        return np.eye(3) if self.matching is None else self.matching.stretch
+
+    @property
+    def perfect_partition(self) -> Partition:
+        """The partition of the crystal without the defect."""
+        return self.partition if self.defect is None else self.defect.perfect_partition(self.partition)
+
+    def _carved(self, crystal, partition, stretch=None) -> Cluster:
+        return carve(
+            crystal,
+            partition,
+            self.study.caps.rules(),
+            bond_rules=bond_rules(self.study),
+            periodic_axes=self.study.caps.periodic_axes,
+            stretch=stretch,
+        )
+
+    # --- couplings --------------------------------------------------------------------------------------------
+
+    def coupling(self, crystal: Crystal | None = None, partition: Partition | None = None, engine: Engine | None = None):
+        """The study's coupling on its crystal (or on another one with its own partition); None for the host alone.
+
+        Args:
+            crystal, partition: Another crystal and its labels, such as the perfect one; no dead load is applied there.
+            engine: Another engine, such as a cheaper stand-in.
+        """
+        if self.engine is None:
+            return None
+        asked, own = self.study.coupling, crystal is None
+        if own:
+            crystal, partition = self.crystal, self.partition
+        engine = self.engine if engine is None else engine
+        cluster = self._carved(crystal, partition, self.stretch)
+        if asked.scheme == "force_mixing":
+            weights = smooth_weights(buffer_depth(cluster)) if asked.weights == "smooth" else None
+            return ForceMixing(
+                cluster, engine, weights=weights, energy_scale=self.energy_scale, net_force=asked.net_force
+            )
+        correction = Subtractive(
+            cluster, engine, self.classical, energy_scale=self.energy_scale, classical_caps=asked.classical_caps
+        )
+        if own and asked.ghost_forces:
+            return correction.with_dead_load(self._dead_load(cluster))
+        return correction
+
+    @cached_property
+    def perfect_contribution(self):
+        """Host indices of the region in the perfect crystal, and what the coupling adds there, no atom displaced."""
+        correction = self.coupling(self.perfect, self.perfect_partition)
+        return correction.atoms, correction.evaluate(correction.reference, self.perfect.cell)
+
+    def _dead_load(self, cluster: Cluster) -> np.ndarray:
+        """Spurious forces of the perfect crystal on the atoms of `cluster`'s region, without net force, shape=(n, 3)."""
+        atoms, given = self.perfect_contribution
+        spurious = {int(atom): force for atom, force in zip(atoms, given.forces, strict=True)}
+        mapped = cluster.region if self.defect is None else self.defect.to_perfect(cluster.region)
+        load = np.array([spurious.get(int(atom), np.zeros(3)) for atom in mapped])
+        return load - load.mean(axis=0)
+
+    # --- live objects -----------------------------------------------------------------------------------------
+
+    def open(self, **options) -> QMMM:
+        """The live hybrid crystal of the study; close it, or use it in a `with` statement."""
+        return QMMM(self.crystal, self.potential, self.coupling(), partition=self.partition, **options)
+
+    def open_perfect(self, **options) -> QMMM:
+        """The live hybrid crystal without the defect, the same atoms quantum."""
+        partition = self.perfect_partition
+        return QMMM(
+            self.perfect, self.potential, self.coupling(self.perfect, partition), partition=partition, **options
+        )
+
+    def with_buffer(self, **buffer) -> Model:
+        """The same model with another buffer: hops=n or radius=r (angstrom). The engine is shared."""
+        region = self.study.region.model_copy(update={"buffer": _buffer(**buffer)})
+        study = self.study.model_copy(update={"region": region})
+        study.__pydantic_private__ = self.study.__pydantic_private__
+        partition = select_partition(study, self.crystal, self.defect)
+        partition = complete_partition(
+            self.crystal, partition, study.caps.rules(), bond_rules(study), study.caps.periodic_axes
+        )
+        return Model(study, self.unit, self.perfect, self.crystal, self.defect, partition, self.engine, self.log_dir)
+
+    # --- provenance -------------------------------------------------------------------------------------------
+
+    def references(self) -> list[str]:
+        """Citation keys that a user of this model owes."""
+        keys = [*self.classical.describe()["references"], "larsen2017ase", "ong2013pymatgen", "matscipy2024"]
+        if self.engine is not None:
+            keys += self.engine.describe()["references"]
+            keys += {"subtractive": ["maseras1995imomm"], "force_mixing": ["bernstein2009hybrid"]}[
+                self.study.coupling.scheme
+            ]
+        return list(dict.fromkeys(keys))
+
+    def checksums(self) -> dict[str, str]:
+        """sha256 of the potential files by name."""
+        return self.potential.checksums()
+
+
+# --- regions --------------------------------------------------------------------------------------------------
+
+
+def bond_rules(study: Study) -> BondRules:
+    """Who is bonded, by the study's region."""
+    bonds = getattr(study.region, "bonds", None)
+    return BondRules() if bonds is None else BondRules(scale=bonds.scale, cutoffs=dict(bonds.cutoffs))
+
+
+def select_partition(study: Study, crystal: Crystal, defect: Defect | None) -> Partition:
+    """Labels by the study's region, before the rules for cut bonds are applied.
+
+    Raises:
+        RegionError: If nothing is selected, or a sphere meets its own image.
+    """
+    region, rules = study.region, bond_rules(study)
+    centre = _centre(study, crystal, defect)
+    core = _selected(crystal, region.core, region, centre, defect, rules)
+    if len(core) == 0:
+        partition_from(crystal, core)  # raises
+    buffer = np.empty(0, dtype=int)
+    if region.buffer is not None and region.buffer.hops is not None:
+        buffer = grown_by_hops(crystal, core, region.buffer.hops, rules)
+    elif region.buffer is not None and region.buffer.radius > 0:
+        buffer = grown_by_radius(crystal, core, region.buffer.radius)
+    frozen = np.empty(0, dtype=int)
+    if region.frozen is not None:
+        frozen = _selected(crystal, region.frozen, region, centre, defect, rules)
+    return partition_from(crystal, core, buffer, centre=centre, frozen=frozen)
+
+
+def _centre(study: Study, crystal: Crystal, defect: Defect | None):
+    """The point that the region is built around: asked for, the defect, or the middle of the cell."""
+    given = None if study.region is None else study.region.centre
+    if given is None:
+        return 0.5 * crystal.cell.sum(axis=0) if defect is None else defect.position
+    if hasattr(given, "site"):
+        if given.site >= len(crystal):
+            raise RegionError(f"region.centre names site {given.site}, but the crystal has {len(crystal)} atoms")
+        return crystal.positions[given.site]
+    return np.asarray(given, dtype=float)
+
+
+def _selected(crystal, selection: Selection, region: RegionSection, centre, defect, rules: BondRules) -> np.ndarray:
+    kind = selection.kind
+    if kind == "sites":
+        return np.asarray(selection.sites, dtype=int)
+    if kind == "property":
+        return by_property(crystal, selection.property, selection.above, selection.below)
+    if kind == "line":
+        return within_line(crystal, centre, selection.line.direction, selection.radius)
+    if kind == "radius":
+        return within_radius(crystal, centre, selection.radius)
+    if region.centre is None and defect is not None and defect.kind == "vacancy":
+        if selection.hops == 0:
+            return np.empty(0, dtype=int)
+        return grown_by_hops(crystal, bonded_to_point(crystal, centre, defect.element, rules), selection.hops - 1, rules)
+    seed = defect.atom(len(crystal)) if region.centre is None and defect is not None else _nearest(crystal, centre)
+    return grown_by_hops(crystal, [seed], selection.hops, rules)
+
+
+def _nearest(crystal: Crystal, point) -> int:
+    images = unwrapped(crystal.positions, point, crystal.cell, crystal.pbc)
+    return int(np.argmin(((images - point) ** 2).sum(axis=1)))
+
+
+def _buffer(**buffer):
+    from solidqmmm.system.study_sections import Buffer
+
+    return Buffer(**buffer)
+
+
+def buffer_depth(cluster: Cluster) -> np.ndarray:
+    """How deep each quantum atom lies in the buffer: 0 on the core, 1 at its outermost atoms, shape=(n_quantum,)."""
+    from scipy.spatial import cKDTree
+
+    positions = cluster.reference[: cluster.n_quantum]
+    distance, _ = cKDTree(positions[cluster.core]).query(positions)
+    reach = distance.max()
+    return distance / reach if reach > 0 else distance

@@ -1,0 +1,72 @@
+"""A model in words, and its structures in files: what every result says about where it comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from solidqmmm.runtime import is_root
+from solidqmmm.system.crystal import Crystal
+from solidqmmm.system.partition import Partition
+
+# Beyond this a structure goes to an extxyz file beside the JSON.
+LARGEST_IN_JSON = 20000
+
+
+def described(model) -> dict:
+    """The fields that results share: atom counts, and host, engine and coupling in words.
+
+    Args:
+        model: A `procedures.build.Model`.
+    """
+    study = model.study
+    fields = {
+        "n_atoms_host": len(model.crystal),
+        "n_atoms_qm": len(model.partition.quantum) if model.engine is not None else 0,
+        "n_link_atoms": 0,
+        "host": f"LAMMPS {study.host.pair_style} ({', '.join(path.name for path in model.potential.files()) or 'no file'})",
+        "engine": "",
+        "coupling": "",
+    }
+    if model.engine is not None:
+        fields["n_link_atoms"] = len(model.cluster.caps)
+        fields["engine"] = engine_in_words(model.engine)
+        options = {key: value for key, value in study.coupling.model_dump().items() if key != "scheme" and value}
+        details = ", ".join(key if value is True else f"{key} {value}" for key, value in options.items())
+        fields["coupling"] = study.coupling.scheme + (f" ({details})" if details else "")
+    return fields
+
+
+def engine_in_words(engine) -> str:
+    """One line: name and the settings that a reader of a table wants."""
+    settings = engine.describe()
+    settings = settings.get("settings", settings)
+    words = [engine.name]
+    for key in ("mode", "basis", "xc", "h", "ecut", "pair_style", "calculator", "charge"):
+        value = settings.get(key)
+        if isinstance(value, dict):
+            value = value.get("name")
+        if value not in (None, "", 0, 0.0):
+            words.append(f"{key} {value}" if key in ("h", "ecut", "charge") else str(value))
+    return " ".join(words)
+
+
+def stored_structure(crystal: Crystal, partition: Partition | None, workdir: Path | None, name: str) -> dict | None:
+    """The crystal as pymatgen's dictionary; beyond LARGEST_IN_JSON atoms as a file, {"file": name}; collective.
+
+    The array `region` holds the labels. Without a folder a large crystal is not stored (None).
+    """
+    if partition is not None:
+        crystal = crystal.with_arrays(region=partition.names())
+    if len(crystal) <= LARGEST_IN_JSON:
+        return crystal.to_structure().as_dict()
+    if workdir is None:
+        return None
+    if is_root():
+        import ase.io
+
+        atoms = crystal.to_atoms()
+        atoms.arrays = {key: value for key, value in atoms.arrays.items() if np.asarray(value).dtype != object}
+        ase.io.write(Path(workdir) / name, atoms, format="extxyz")
+    return {"file": name}
