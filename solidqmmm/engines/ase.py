@@ -17,6 +17,9 @@ from solidqmmm.runtime import is_root, world
 
 logger = logging.getLogger(__name__)
 
+# Citation keys by package, for calculators that users are likely to bring.
+_KNOWN = {"tblite": ("grimme2017gfn1",)}
+
 
 class ASEEngine:
     """An ASE calculator: evaluated on MPI rank 0, its answer or its failure told to all ranks.
@@ -127,7 +130,7 @@ class ASEEngine:
             "calculator": f"{kind.__module__}:{kind.__qualname__}",
             "settings": _plain({**(dict(parameters) if isinstance(parameters, dict) else {}), **self._keywords}),
             "versions": {"ase": version("ase"), **_version_of(kind.__module__)},
-            "references": ["larsen2017ase", *self.references],
+            "references": ["larsen2017ase", *_KNOWN.get(kind.__module__.partition(".")[0], ()), *self.references],
         }
 
     def close(self):

@@ -13,9 +13,10 @@ import numpy as np
 from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 
+from solidqmmm.engines import gpaw_checks as checks
 from solidqmmm.engines import gpaw_estimate
-from solidqmmm.engines.gpaw_checks import bare, has_libxc, is_odd, kind, mode_dict, plain, require_sound, setups_release
-from solidqmmm.engines.gpaw_ladder import FRESH, RETRY_LADDER, NotConverged, Rung, SymmetryLost, classified, translated
+from solidqmmm.engines import gpaw_ladder as ladders
+from solidqmmm.engines.gpaw_ladder import FRESH, RETRY_LADDER, NotConverged, Rung, SymmetryLost
 from solidqmmm.engines.gpaw_setups import PAWCounts, setups_and_basis
 from solidqmmm.engines.protocols import Evaluation
 from solidqmmm.errors import ConvergenceError, EnvironmentProblem
@@ -40,14 +41,19 @@ class GPAWEngine:
         ecut: Plane-wave cutoff in eV of the PW mode (340 by default).
         charge: Total charge in e.
         spinpol: Spin-polarized or not.
-        magmoms: Initial moments in Bohr magnetons: shape=(n,), or by element {"Fe": 2.2}. Without it those of the atoms;
-            if these are zero and the electron number is odd, one unpaired electron spread over all atoms.
+        magmoms: Initial moments in Bohr magnetons, shape=(n,), or by element {"Fe": 2.2}; else those of the atoms. If
+            these are zero and the electron number is odd, one unpaired electron is spread over all atoms.
         kpt_density: k-points per 1/angstrom along periodic directions (Gamma included); 3.5 by default.
         kpts: GPAW's k-point keyword instead; give a fixed mesh where cells are strained, so that it does not jump.
         smearing: Fermi-Dirac width in eV, 0.1 by default also for clusters (dangling bonds are nearly degenerate).
         occupations: GPAW's keyword, replaces `smearing`.
         convergence, maxiter, mixer, nbands, setups: GPAW's keywords (setups and basis by element, not by atom index:
             the order of a carved cluster is not the user's). maxiter is 150 by default.
+        fft_potential: In LCAO mode, the potential and the electrostatics by Fourier transforms instead of finite
+            differences (GPAW's experimental `pw_pot_calc`); the default there, unless `gpts` is given. At equal spacing
+            the forces lose most of their dependence on where the atoms sit on the grid (Si2H6 moved by 0.07 A at
+            h = 0.25 A: 0.02 instead of 1.3 eV/A) for a third more time. Vacuum is then periodic for the
+            electrostatics, as in PW mode.
         paired_odd_electrons: Allows an odd number of electrons without spin (metals, where smearing halves a level).
         log: File for GPAW's text output, appended to, written by rank 0.
         retries: The ladder of retries, see `RETRY_LADDER`; () for none.
@@ -63,15 +69,16 @@ class GPAWEngine:
     def __init__(
         self, *, mode="lcao", basis=None, xc="PBE", h=None, ecut=None, charge=0.0, spinpol=False, magmoms=None,
         kpt_density=3.5, kpts=None, smearing=0.1, occupations=None, convergence=None, maxiter=150, mixer=None,
-        nbands=None, setups=None, paired_odd_electrons=False, log=None, retries=RETRY_LADDER, **keywords,
+        nbands=None, setups=None, fft_potential=None, paired_odd_electrons=False, log=None,
+        retries=RETRY_LADDER, **keywords,
     ):  # fmt: skip
-        self._mode = mode_dict(mode, ecut, h)
+        self._mode = checks.mode_dict(mode, ecut, h)
         self._lcao = self._mode["name"] == "lcao"
         if basis is None and self._lcao:
             basis = "dzp"
         for label, value in (("setups", setups), ("basis", basis)):
             if isinstance(value, dict) and any(isinstance(key, int) for key in value):
-                raise ValueError(f"`{label}` goes by element, since the order of a cluster's atoms is its own; got {value}")
+                raise ValueError(f"`{label}` goes by element, not by the order of the cluster's atoms; got {value}")
         if smearing < 0 or kpt_density <= 0 or maxiter < 1:
             raise ValueError("`smearing` (eV) must not be negative, `kpt_density` and `maxiter` must be positive")
         self._settings = {
@@ -79,6 +86,13 @@ class GPAWEngine:
             "convergence": convergence, "mixer": mixer, "nbands": nbands, "setups": setups, "kpts": kpts, **keywords,
         }  # fmt: skip
         self._settings = {key: value for key, value in self._settings.items() if value is not None}
+        if fft_potential and (not self._lcao or "gpts" in keywords):
+            raise ValueError("`fft_potential` belongs to mode 'lcao' with the grid given by `h`, not by `gpts`")
+        if fft_potential is None:
+            fft_potential = self._lcao and "gpts" not in keywords
+        if fft_potential:
+            self._settings["experimental"] = {**self._settings.get("experimental", {}), "pw_pot_calc": True}
+        self._real_space = not fft_potential and self._mode["name"] != "pw"
         self._occupations = occupations
         self.smearing = float(smearing)
         self.kpt_density = float(kpt_density)
@@ -108,7 +122,7 @@ class GPAWEngine:
         """
         if stress and not self.provides_stress:
             raise ValueError(f"GPAW gives stress in PW mode only, not in {self._mode['name']!r}: use mode='pw'")
-        atoms = bare(atoms)
+        atoms = checks.bare(atoms)
         self._require_computable(atoms)
         started = perf_counter()
         info = self._converge(atoms)
@@ -121,7 +135,7 @@ class GPAWEngine:
             moment = float(calc.dft.results.get("magmom", 0.0))
         except Exception as error:
             self._drop()
-            raise translated(error, directory=self._folder) from error
+            raise ladders.translated(error, directory=self._folder) from error
         if info["smearing_eV"] != self.smearing and self._occupations is None:
             self._drop()  # the next call asks for the requested smearing again
         info |= {
@@ -136,25 +150,27 @@ class GPAWEngine:
         """Settings, versions and citation keys; nothing that depends on the machine."""
         import gpaw
 
-        settings = {key: plain(value) for key, value in sorted(self._settings.items())}
+        settings = {key: checks.plain(value) for key, value in sorted(self._settings.items())}
         settings |= {
-            "occupations": plain(self._occupations_keyword(self.smearing)),
+            "occupations": checks.plain(self._occupations_keyword(self.smearing)),
             "maxiter": self.maxiter,
-            "magmoms": plain(self.magmoms),
+            "magmoms": checks.plain(self.magmoms),
             "kpt_density": self.kpt_density,
             "paired_odd_electrons": self.paired_odd_electrons,
         }
-        references = ["mortensen2024gpaw", "enkovaara2010gpaw"]
+        references = ["mortensen2024gpaw", "enkovaara2010gpaw", "bloechl1994paw"]
         if self._lcao:
             references.append("larsen2009lcao")
+        if self._settings["xc"] == "PBE":
+            references.append("perdew1996pbe")
         if self._uses_libxc():
-            references.append("libxc")
+            references.append("lehtola2018libxc")
         return {
             "engine": self.name,
             "settings": settings,
             "retries": [rung.name for rung in self.retries],
             "versions": {"gpaw": gpaw.__version__, "ase": version("ase")},
-            "paw_setups": setups_release(),
+            "paw_setups": checks.setups_release(),
             "references": references,
         }
 
@@ -182,24 +198,24 @@ class GPAWEngine:
         try:
             return self.counts.valence_electrons(atoms) - self.charge
         except (FileNotFoundError, RuntimeError) as error:
-            raise translated(error, directory=self._folder) from error
+            raise ladders.translated(error, directory=self._folder) from error
 
     def n_basis_functions(self, atoms: Atoms) -> int:
         """Number of LCAO functions, or in PW mode of plane waves at Gamma, or in FD mode of grid points."""
-        return gpaw_estimate.basis_size(self, bare(atoms))
+        return gpaw_estimate.basis_size(self, checks.bare(atoms))
 
     def memory_estimate_MB(self, atoms: Atoms) -> float:
         """Memory of one process that does the whole calculation, in MB, to about a factor of two."""
-        return gpaw_estimate.memory_MB(self, bare(atoms))
+        return gpaw_estimate.memory_MB(self, checks.bare(atoms))
 
     def calibrate(self, atoms: Atoms, *, iterations: int = 3) -> dict:
         """Seconds of an evaluation from a few SCF iterations and one force call; see `gpaw_estimate.calibrate`."""
-        atoms = bare(atoms)
+        atoms = checks.bare(atoms)
         self._require_computable(atoms)
         try:
             return gpaw_estimate.calibrate(self, atoms, iterations=iterations)
         except Exception as error:
-            raise translated(error, directory=self._folder) from error
+            raise ladders.translated(error, directory=self._folder) from error
 
     def unconverged(self, atoms: Atoms):
         """A new GPAW calculator for these atoms that has computed nothing yet; the caller's to keep."""
@@ -209,7 +225,7 @@ class GPAWEngine:
 
     def _converge(self, atoms: Atoms) -> dict:
         """Climbs the ladder until an attempt converges; leaves the converged calculator in `_calc`."""
-        this_kind = kind(atoms)
+        this_kind = checks.kind(atoms)
         warm = self._calc is not None and self._kind == this_kind
         if not warm:
             self._drop()
@@ -250,8 +266,8 @@ class GPAWEngine:
         saved = self._save(atoms)
         raise ConvergenceError(
             f"the SCF cycle of {len(atoms)} atoms ({atoms.get_chemical_formula()}) did not converge: look at the "
-            "arrangement first (a wrong cap, a bond that is too short), then raise `maxiter` or `smearing`, set `spinpol`, "
-            "or give a `mixer`",
+            "arrangement first (a wrong cap, a bond that is too short), then raise `maxiter` or `smearing`, set "
+            "`spinpol`, or give a `mixer`",
             attempts=failures,
             directory=self._folder,
             last_good_state=saved,
@@ -275,7 +291,7 @@ class GPAWEngine:
             agree_on_failure(world(), error)
         except Exception as agreed:
             self._drop()
-            raise classified(agreed, directory=self._folder) from agreed
+            raise ladders.classified(agreed, directory=self._folder) from agreed
         return smearing
 
     def _iterate(self, atoms: Atoms):
@@ -287,7 +303,7 @@ class GPAWEngine:
         from gpaw import ConvergenceError as GPAWConvergenceError
 
         try:
-            _change_occupations(self._calc.dft, atoms, self._occupations_keyword(self.smearing))
+            ladders.change_occupations(self._calc.dft, atoms, self._occupations_keyword(self.smearing))
             self._iterate(atoms)
             return self.smearing
         except GPAWConvergenceError:
@@ -304,6 +320,8 @@ class GPAWEngine:
     def gpaw_keywords(self, atoms: Atoms, rung: Rung = FRESH, smearing: float | None = None) -> dict:
         """The keywords with which GPAW is called for these atoms (a way to reproduce a call by hand)."""
         keywords = copy.copy(self._settings)
+        if "experimental" in keywords:
+            keywords["experimental"] = dict(keywords["experimental"])  # GPAW empties the dict that it is given
         setups, basis = setups_and_basis(
             atoms,
             setups=keywords.get("setups"),
@@ -334,10 +352,10 @@ class GPAWEngine:
         if self.magmoms is not None:
             moments = np.asarray(self.magmoms, dtype=float)
             if moments.shape != (len(atoms),):
-                raise ValueError(f"`magmoms` has shape {moments.shape}, expected ({len(atoms)},); or give it by element")
+                raise ValueError(f"`magmoms` has shape {moments.shape}, expected ({len(atoms)},), or a dict by element")
             return moments
         moments = atoms.get_initial_magnetic_moments()
-        if not moments.any() and is_odd(self.n_electrons(atoms)):
+        if not moments.any() and checks.is_odd(self.n_electrons(atoms)):
             moments = np.full(len(atoms), 1.0 / len(atoms))
         return moments
 
@@ -350,7 +368,7 @@ class GPAWEngine:
             from gpaw.xc import XC
         except ImportError as error:
             raise EnvironmentProblem(
-                f"gpaw cannot be imported ({error}): install it by `make test`, or see the installation page for pip and conda"
+                f"gpaw cannot be imported ({error}): `make test` installs it, the installation page has pip and conda"
             ) from error
         try:
             settings = copy.deepcopy({k: v for k, v in self._settings.items() if k != "extensions"})
@@ -360,7 +378,8 @@ class GPAWEngine:
         except LegacyGPAWError as error:
             raise ValueError(f"GPAW's new implementation has no such setting: {self._settings}") from error
         except NameError as error:
-            raise ValueError(f"`xc`: {error} (GPAW was built {'with' if has_libxc() else 'WITHOUT'} LibXC)") from error
+            built = "with" if checks.has_libxc() else "WITHOUT"
+            raise ValueError(f"`xc`: {error} (GPAW was built {built} LibXC)") from error
         except (TypeError, KeyError, ValueError, AssertionError, AttributeError) as error:
             words = str(error).replace("Parameters.__init__() ", "") or type(error).__name__
             raise ValueError(f"GPAW does not take these settings ({words}): {settings}") from error
@@ -370,23 +389,13 @@ class GPAWEngine:
         )
 
     def _require_computable(self, atoms: Atoms):
-        require_sound(atoms)
-        if abs((n := self.n_electrons(atoms)) - round(n)) > 1e-6:
+        checks.require_sound(atoms)
+        paired = not (self.spinpol or self.paired_odd_electrons or self._has_k_points(atoms))
+        checks.require_electrons(self.n_electrons(atoms), atoms.get_chemical_formula(), paired=paired)
+        if self.charge and self._real_space and atoms.pbc.any() and not atoms.pbc.all():
             raise ValueError(
-                f"{atoms.get_chemical_formula()} has {n:g} electrons: charge and fractional caps must add up to an integer. "
-                "On a cut bond of an atom with Z valence electrons and N bonds the cap's charge is 2 - Z/N"
-            )
-        if not self.spinpol and not self.paired_odd_electrons and not self._has_k_points(atoms):
-            if is_odd(n):
-                raise ValueError(
-                    f"{atoms.get_chemical_formula()} has {n:g} electrons, and GPAW was asked for a spin-paired calculation, which "
-                    "needs an even number: set spinpol=True, give a `charge`, carve with `even_electrons`, or (metals) set "
-                    "paired_odd_electrons=True"
-                )
-        if self.charge and self._mode["name"] != "pw" and atoms.pbc.any() and not atoms.pbc.all():
-            raise ValueError(
-                f"a charged ({self.charge:+g} e) arrangement that is periodic along some directions only cannot be solved "
-                f"in {self._mode['name']} mode: use mode='pw', or make the cluster isolated or fully periodic"
+                f"a charged ({self.charge:+g} e) arrangement that is periodic along some directions only cannot be "
+                "solved on a real-space grid: use mode='pw', or fft_potential in LCAO mode"
             )
 
     def _has_k_points(self, atoms: Atoms) -> bool:
@@ -399,7 +408,8 @@ class GPAWEngine:
 
     def gpaw_kpts(self, atoms: Atoms):
         """GPAW's k-point keyword for these atoms."""
-        return self._settings.get("kpts", {"density": self.kpt_density, "gamma": True} if atoms.pbc.any() else (1, 1, 1))
+        by_density = {"density": self.kpt_density, "gamma": True} if atoms.pbc.any() else (1, 1, 1)
+        return self._settings.get("kpts", by_density)
 
     # --- what is left behind ---------------------------------------------------------------------------------------
 
@@ -433,13 +443,3 @@ class GPAWEngine:
         native = {"LDA", "PBE", "revPBE", "RPBE", "PW91", "LDAc", "HCTH407", "EXX", "PBE0", "mBEEF", "BEEF1"}
         xc = self._settings["xc"]
         return (xc.get("name") if isinstance(xc, dict) else str(xc)) not in native
-
-
-def _change_occupations(dft, atoms: Atoms, occupations: dict):
-    """Gives a calculation another smearing and keeps its density (GPAW 26.7's `DFT.change` loses the LCAO basis)."""
-    from gpaw.dft import Occupations
-
-    dft.params.occupations = Occupations.from_param(occupations)
-    builder = dft.params.dft_component_builder(atoms, log=dft.log, comm=dft.comm)
-    dft.scf_loop.occ_calc = builder.create_occupation_number_calculator()
-    dft.results = {}

@@ -38,6 +38,30 @@ def require_sound(atoms: Atoms):
         )
 
 
+def require_electrons(n: float, formula: str, *, paired: bool):
+    """Refuses a fraction of an electron, and an odd number where every level is to hold a pair.
+
+    Args:
+        n: Number of valence electrons.
+        formula: What has them, for the message.
+        paired: Whether the calculation is spin-paired on one k-point.
+
+    Raises:
+        ValueError: Saying what to do.
+    """
+    if abs(n - round(n)) > 1e-6:
+        raise ValueError(
+            f"{formula} has {n:g} electrons: charge and fractional caps must add up to an integer. On a cut bond of an "
+            "atom with Z valence electrons and N bonds the cap's charge is 2 - Z/N"
+        )
+    if paired and is_odd(n):
+        raise ValueError(
+            f"{formula} has {n:g} electrons, and GPAW was asked for a spin-paired calculation, which needs an even "
+            "number: set spinpol=True, give a `charge`, carve with `even_electrons`, or (metals) set "
+            "paired_odd_electrons=True"
+        )
+
+
 def mode_dict(mode, ecut, h) -> dict:
     """GPAW's mode as a dict with a name, the cutoff merged in."""
     if hasattr(mode, "todict"):

@@ -40,10 +40,10 @@ RETRY_LADDER = (
     Rung("more smearing", _GENTLE, maxiter_factor=2.0, smearing_factor=3.0, smallest_smearing=0.3),
 )
 """What is tried, in this order, when an SCF cycle fails: the same settings from atomic densities (left out when the
-failed attempt was itself a fresh start); Pulay mixing with a step of 0.02, a history of 8 and twice the iterations; three
-times the smearing (at least 0.3 eV) to find a density, and from it the requested smearing again. If only the larger
-smearing converges its result is used, the info says so under `smearing_eV`, and a warning is logged: such an energy does
-not compare with those at the requested smearing. The next evaluation tries the requested settings again."""
+failed attempt was itself a fresh start); Pulay mixing with a step of 0.02, a history of 8 and twice the iterations;
+three times the smearing (at least 0.3 eV) to find a density, and from it the requested smearing again. If only the
+larger smearing converges its result is used, the info says so under `smearing_eV`, and a warning is logged: such an
+energy does not compare with those at the requested smearing. The next evaluation tries the requested settings again."""
 
 
 class NotConverged(Exception):
@@ -83,3 +83,13 @@ def translated(error: Exception, *, directory=None) -> EngineError:
             "(GPAW's `gpaw dataset`) in GPAW_SETUP_PATH"
         )
     return EngineError(f"GPAW says: {type(error).__name__}{': ' + words if words else ''}{hint}", directory=directory)
+
+
+def change_occupations(dft, atoms, occupations: dict):
+    """Gives a calculation another smearing and keeps its density (GPAW 26.7's `DFT.change` loses the LCAO basis)."""
+    from gpaw.dft import Occupations
+
+    dft.params.occupations = Occupations.from_param(occupations)
+    builder = dft.params.dft_component_builder(atoms, log=dft.log, comm=dft.comm)
+    dft.scf_loop.occ_calc = builder.create_occupation_number_calculator()
+    dft.results = {}

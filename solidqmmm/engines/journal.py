@@ -24,9 +24,9 @@ class JournaledEngine:
     """An engine whose finished evaluations are kept in a folder, one small file each.
 
     The file's name is the sha256 of species, positions (rounded to 1e-9 angstrom), cell, pbc, cap charges, initial
-    moments, whether stress was asked for, and the engine's `describe()`; so a change of settings or versions never reads
-    old numbers. A file appears whole or not at all (temporary file, fsync, rename); a truncated one is ignored and computed again.
-    Rank 0 reads and writes.
+    moments, whether stress was asked for, and the engine's `describe()`; so a change of settings or versions never
+    reads old numbers. A file appears whole or not at all (temporary file, fsync, rename); a truncated one is ignored
+    and computed again. Rank 0 reads and writes.
 
     Args:
         engine: The engine that computes what is not in the journal.
@@ -116,7 +116,7 @@ def _read(path: Path, n_atoms: int, stress: bool) -> Evaluation | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as record:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as record:
             energy, forces = float(record["energy"]), record["forces"]
             tensor = record["stress"] if "stress" in record.files else None
             info = json.loads(str(record["info"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib.metadata import version
 from time import perf_counter
 
@@ -14,6 +15,8 @@ from solidqmmm.errors import EngineError
 from solidqmmm.runtime import agree_on_failure, world
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.potential import Potential
+
+logger = logging.getLogger(__name__)
 
 # Along directions without periodicity LAMMPS gets a box of its own, with this much room for atoms to move (angstrom).
 _ROOM = 10.0
@@ -88,6 +91,12 @@ class LammpsEngine:
                 "should not",
                 command="run 0",
             )
+        if energy == 0.0 and len(atoms) > 1 and not forces.any() and not warm:
+            logger.warning(
+                "LAMMPS gives exactly no energy and no forces for %d atoms: are the pair_coeff lines those of `%s`?",
+                len(atoms),
+                self.potential.pair_style,
+            )
         info = {"start": "warm" if warm else "fresh", "seconds": perf_counter() - started}
         return Evaluation(energy, forces, tensor, info)
 
@@ -107,7 +116,7 @@ class LammpsEngine:
             },
             "potential_checksums": potential.checksums(),
             "versions": {"lammps": version("lammps")},
-            "references": ["thompson2022lammps"],
+            "references": ["thompson2022lammps", *(["thompson2015snap"] if "snap" in potential.pair_style else [])],
         }
 
     def close(self):
