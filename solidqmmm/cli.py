@@ -180,11 +180,14 @@ def doctor(verbose: Verbose = 0):
     colours = {"ok": typer.colors.GREEN, "warning": typer.colors.YELLOW, "failed": typer.colors.RED}
     findings = diagnose()
     width = max(len(finding.name) for finding in findings)
+    indent = width + 13
     for finding in findings:
         status = typer.style(finding.status.ljust(7), fg=colours[finding.status])
-        typer.echo(f"  {status}  {finding.name.ljust(width)}  {finding.detail}")
+        typer.echo(
+            f"  {status}  {finding.name.ljust(width)}  {cli_show.wrapped(finding.detail, indent=indent)}"
+        )
         if finding.cure:
-            typer.echo(f"  {'':7}  {'':{width}}  -> {finding.cure}")
+            typer.echo(" " * indent + "-> " + cli_show.wrapped(finding.cure, indent=indent + 3))
     if any(finding.status == "failed" for finding in findings):
         raise typer.Exit(1)
 

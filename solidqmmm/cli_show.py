@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
+import textwrap
 import time
 import traceback
 import warnings
@@ -26,7 +28,18 @@ def table(rows, *, heading: str | None = None) -> None:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths)]
-        typer.echo("  " + "  ".join([*cells, row[-1]]).rstrip())
+        start = "  " + "".join(f"{cell}  " for cell in cells)
+        typer.echo(start + wrapped(row[-1], indent=len(start)))
+
+
+def wrapped(text: str, *, indent: int) -> str:
+    """A long text in lines that fit the terminal, each but the first indented; as it is where there is none."""
+    if not sys.stdout.isatty():
+        return text
+    room = max(40, shutil.get_terminal_size().columns - indent)
+    return textwrap.fill(
+        text, room, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def paths(rows) -> None:
