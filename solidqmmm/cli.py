@@ -295,11 +295,11 @@ def _write_provenance(folder, study, model):
     folder.write_provenance(
         Provenance.collected(
             seeds={"study": study.seed},
-            checksums=study.structure_checksum() | model.checksums(),
+            checksums=model.checksums() | study.checksums(),
             references=model.references(),
             wall_time_s=folder.seconds,
             mpi_ranks=ranks.size,
-            potential_files=study.potential().files(),
+            potential_files=study.potential_files(),
             settings={"qm": study.qm, "coupling": study.as_mapping()["coupling"] if study.qm else None},
         )
     )

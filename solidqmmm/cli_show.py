@@ -49,7 +49,7 @@ def paths(rows) -> None:
 
 def error(problem: BaseException, *, rank: int | None = None) -> None:
     """An error on stderr: text for what users can cure, a traceback for the rest (or always, on request)."""
-    expected = isinstance(problem, SolidQMMMError)
+    expected = isinstance(problem, SolidQMMMError) or _said_by_us(problem)
     if not expected or os.environ.get("SOLIDQMMM_TRACEBACK"):
         typer.echo("".join(traceback.format_exception(problem)), err=True, nl=False)
     where = f" on rank {rank}" if rank else ""
@@ -59,6 +59,13 @@ def error(problem: BaseException, *, rank: int | None = None) -> None:
         typer.secho(
             "This is a mistake in solidqmmm or in a recipe, please report it.", fg=typer.colors.RED, err=True
         )
+
+
+def _said_by_us(problem: BaseException) -> bool:
+    """A ValueError or the like that this package raised itself: its words are meant for users."""
+    frames = list(traceback.walk_tb(problem.__traceback__))
+    module = frames[-1][0].f_globals.get("__name__", "") if frames else ""
+    return isinstance(problem, ValueError | TypeError | FileNotFoundError) and module.startswith("solidqmmm.")
 
 
 def exit_code(problem: BaseException) -> int:

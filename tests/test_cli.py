@@ -46,9 +46,9 @@ def run(*, model, threshold: float = 0.5, fail_on_rank: int | None = None, wrong
         raise EngineError("the engine died", directory=workdir)
     if wrong:
         raise KeyError("a bug")
-    world().Barrier()
-    progress(1, 2, "counting")
-    return CountResult(n_atoms=len(model), threshold_eV=threshold)
+    with model.open() as crystal:
+        progress(1, 2, "counting")
+        return CountResult(n_atoms=len(crystal), threshold_eV=threshold)
 
 def figures(result):
     import matplotlib.pyplot as plt

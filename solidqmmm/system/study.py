@@ -167,10 +167,17 @@ class Study(Section):
             return self._given
         return None if self.structure.file is None else beside(self._folder, self.structure.file)
 
-    def structure_checksum(self) -> dict[str, str]:
-        """sha256 of the structure file by its bare name; nothing for structures from elsewhere."""
+    def potential_files(self) -> tuple[Path, ...]:
+        """Potential files of the host and of an engine that reads some."""
+        lines = (self.qm or {}).get("pair_coeff") or []
+        lines = (*self.host.pair_coeff, *([lines] if isinstance(lines, str) else lines))
+        return Potential("", lines, ("H",), search_dirs=(str(self._folder),)).files()
+
+    def checksums(self) -> dict[str, str]:
+        """sha256 of structure and potential files by bare name."""
         source = self.structure_source
-        return {source.name: sha256(source.read_bytes()).hexdigest()} if isinstance(source, Path) else {}
+        named = [*([source] if isinstance(source, Path) else []), *self.potential_files()]
+        return {path.name: sha256(path.read_bytes()).hexdigest() for path in named}
 
     def potential(self) -> Potential:
         """The host's potential; its files are looked up beside the study first."""

@@ -9,6 +9,7 @@ import numpy as np
 from ase.data import atomic_numbers
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 
+from solidqmmm.system.bonds import BondRules
 from solidqmmm.system.caps import CapRules
 from solidqmmm.system.potential import Potential
 
@@ -265,6 +266,20 @@ def _checked_centre(value):
     raise ValueError(f"expected [x, y, z] in angstrom or {{site: host index}}, got {value!r}")
 
 
+class BondsSection(Section):
+    """Who is bonded: below `scale` times the sum of covalent radii, or below a cutoff in angstrom for a pair."""
+
+    EXAMPLE: ClassVar[str] = "{scale: 1.2, cutoffs: {Si-O: 2.0}}"
+
+    scale: float = 1.2
+    cutoffs: dict[str, float] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _are_rules(self):
+        BondRules(self.scale, dict(self.cutoffs))
+        return self
+
+
 class RegionSection(Section):
     """The quantum region. Without a `centre` it is centred on the defect."""
 
@@ -274,6 +289,7 @@ class RegionSection(Section):
     buffer: Buffer | None = None
     centre: Annotated[Vector | SiteCentre | None, PlainValidator(_checked_centre)] = None
     frozen: Selection | None = None
+    bonds: BondsSection | None = None
 
 
 # --- boundary and coupling --------------------------------------------------------------------------------
