@@ -1,0 +1,239 @@
+"""The figure of the trust report: patch test, buffer series, mismatch and energy drift, each with its
+threshold."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from solidqmmm.plotting.style import (
+    ACCENT,
+    COLOURS,
+    DOUBLE_COLUMN,
+    FAIL,
+    GUIDE,
+    INK,
+    PASS,
+    ROLES,
+    mixed,
+    say,
+    style,
+)
+
+DASHES = (0, (4, 2))
+
+
+def plot_check(result):
+    """Draws a BoundaryCheckResult.
+
+    Each panel shows one part of the report; a part that was not computed says why in words. Titles of panels
+    with a threshold end with 'pass' or 'fail'.
+
+    Args:
+        result: The BoundaryCheckResult.
+
+    Returns:
+        The Figure.
+    """
+    import matplotlib.pyplot as plt
+
+    parts = (
+        ("patch test", "patch_test", _patch_test),
+        ("force error on the core", "buffer_series", _buffer_series),
+        ("mismatch (host → engine)", "mismatch", _mismatch),
+        ("energy drift", "energy_drift", _energy_drift),
+    )
+    with style():
+        figure, axes = plt.subplots(2, 2, figsize=(DOUBLE_COLUMN, 4.8))
+        figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08, wspace=0.05, hspace=0.05)
+        for letter, ax, (title, name, draw) in zip("abcd", axes.flat, parts):
+            part = getattr(result, name)
+            passed = None
+            if part is None:
+                say(ax, f"not computed: {getattr(result, f'{name}_missing_reason')}")
+            elif name == "mismatch":
+                passed = draw(ax, part, result.mismatch_threshold_percent)
+            else:
+                passed = draw(ax, part)
+            _title(ax, letter, title, passed)
+    return figure
+
+
+def _title(ax, letter, title, passed):
+    ax.set_title(f"({letter}) {title}", loc="left", color=INK)
+    if passed is not None:
+        ax.set_title(
+            "pass" if passed else "fail", loc="right", color=PASS if passed else FAIL, fontweight="bold"
+        )
+
+
+def _limit(ax, value, text=None):
+    ax.axhline(value, color=GUIDE, ls=DASHES, lw=0.9, zorder=1)
+    if text:
+        where = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+        ax.annotate(text, (1, value), (-2, 2), ha="right", va="bottom", color=GUIDE, size="small", **where)
+
+
+# --- panels -------------------------------------------------------------------------------------------------
+
+
+def _patch_test(ax, patch) -> bool | None:
+    """RMS over each label and the largest of all, without strain (full) and with it (hatched)."""
+    unstrained, strained = patch.rms_unstrained_eV_per_A, patch.rms_strained_eV_per_A
+    roles = [role for role in ROLES if role in unstrained or role in strained]
+    groups = [*roles, "max"]
+    cases = [("no strain", [*(unstrained.get(role) for role in roles), patch.max_unstrained_eV_per_A], "")]
+    if patch.max_strained_eV_per_A is not None:
+        values = [*(strained.get(role) for role in roles), patch.max_strained_eV_per_A]
+        cases.append((f"strain {_largest_component(patch.strain)}", values, "/////"))
+    width = 0.8 / len(cases)
+    for k, (label, values, hatch) in enumerate(cases):
+        for place, (group, value) in enumerate(zip(groups, values)):
+            if value is None:
+                continue
+            colour = COLOURS.get(group, INK)
+            ax.bar(
+                place + (k - (len(cases) - 1) / 2) * width,
+                max(value, 1e-12),
+                0.92 * width,
+                fc=mixed(colour, "white", 0.0 if not hatch else 0.55),
+                ec=mixed(colour, "black", 0.35) if group != "max" else INK,
+                lw=0.6,
+                hatch=hatch,
+                zorder=2,
+            )
+        ax.bar(0, np.nan, fc="#DDDDDD", ec=INK, lw=0.6, hatch=hatch, label=label)
+    ax.set_yscale("log")
+    shown = np.array([v for _, values, _ in cases for v in values if v is not None and v > 0])
+    limit = patch.threshold_eV_per_A
+    if len(shown):
+        top = max(shown.max(), limit or 0.0)
+        ax.set_ylim(max(min(shown.min(), limit or np.inf) / 3, 1e-8 * top), 6 * top)
+    ax.set_xticks(range(len(groups)), [f"rms {group}" if group != "max" else "largest" for group in groups])
+    ax.tick_params(axis="x", length=0)
+    ax.set_ylabel("spurious force (eV/Å)")
+    ax.legend(loc="upper left", ncols=2)
+    if limit is None:
+        return None
+    _limit(ax, limit)
+    return max(values[-1] for _, values, _ in cases) <= limit
+
+
+def _largest_component(strain) -> str:
+    if strain is None or not np.any(strain):
+        return ""
+    i, j = np.unravel_index(np.argmax(np.abs(strain)), (3, 3))
+    return rf"$\epsilon_{{{'xyz'[i]}{'xyz'[j]}}}$ = {100 * strain[i, j]:g} %"
+
+
+def _buffer_series(ax, series) -> bool | None:
+    """RMS and largest error against width; the study's own width is marked."""
+    core = COLOURS["core"]
+    ax.plot(
+        series.width,
+        series.max_core_error_eV_per_A,
+        "s--",
+        color=mixed(core, "white", 0.35),
+        ms=3.6,
+        label="largest",
+    )
+    ax.plot(series.width, series.rms_core_error_eV_per_A, "o-", color=core, label="rms")
+    ax.set_yscale("log")
+    hops = series.width_unit == "hops"
+    ax.set_xlabel("buffer width (hops)" if hops else "buffer width (Å)")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_ylabel("force error (eV/Å)")
+    if series.study_width is not None:
+        ax.axvline(series.study_width, color=COLOURS["buffer"], lw=5, alpha=0.35, zorder=0)
+        ax.annotate(
+            "this study",
+            (series.study_width, 0.98),
+            (5, 0),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            va="top",
+            color=mixed(COLOURS["buffer"], "black", 0.45),
+            size="small",
+        )
+    name = f"{series.engine} as a stand-in" if series.stand_in else series.engine
+    ax.legend(loc="lower left", title=name or None, title_fontsize="small", alignment="left")
+    if series.threshold_eV_per_A is None:
+        return None
+    _limit(ax, series.threshold_eV_per_A)
+    if series.study_width is None:
+        return None
+    nearest = np.argmin(np.abs(series.width - series.study_width))
+    return bool(series.rms_core_error_eV_per_A[nearest] <= series.threshold_eV_per_A)
+
+
+def _mismatch(ax, match, threshold) -> bool | None:
+    """Difference of each constant in percent, with the two values in words."""
+    pairs = match.pairs()
+    labels = list(pairs)[::-1]
+    percent = np.array([match.percent.get(label, np.nan) for label in labels])
+    rows = np.arange(len(labels))
+    if threshold is not None:
+        ax.axvspan(-threshold, threshold, color=mixed(PASS, "white", 0.82), lw=0, zorder=0)
+    ax.axvline(0, color=GUIDE, lw=0.7, zorder=1)
+    inside = np.abs(percent) <= (np.inf if threshold is None else threshold)
+    ax.hlines(
+        rows,
+        0,
+        percent,
+        color=np.where(inside, PASS, FAIL) if threshold is not None else ACCENT,
+        lw=1.1,
+        zorder=2,
+    )
+    for passed, colour in ((True, PASS), (False, FAIL)):
+        some = inside == passed
+        ax.plot(percent[some], rows[some], "o", color=colour if threshold is not None else ACCENT, zorder=3)
+    ax.set_yticks(rows, [_with_subscript(label) for label in labels])
+    ax.set_ylim(-0.6, len(labels) - 0.4)
+    reach = max(np.nanmax(np.abs(percent), initial=0.0), threshold or 0.0, 1e-3)
+    ax.set_xlim(-1.15 * reach, 1.15 * reach)
+    for row, label in zip(rows, labels):
+        host, engine = pairs[label]
+        side = -1 if percent[row] > 0 else 1  # where the row's own line is not
+        ax.annotate(
+            f"{host:.4g} → {engine:.4g} {'Å' if label in 'abc' else 'GPa'}",
+            (0, row),
+            (4 * side, 0),
+            textcoords="offset points",
+            ha="left" if side > 0 else "right",
+            va="center",
+            size="small",
+        )
+    ax.set_xlabel("engine − host (%)")
+    return None if threshold is None else bool(inside.all())
+
+
+def _with_subscript(label):
+    return f"$C_{{{label[1:]}}}$" if label.startswith("C") else f"${label}$"
+
+
+def _energy_drift(ax, drift) -> bool | None:
+    """Total energy since the start, its straight line, and the cone that the threshold allows."""
+    time = drift.times_fs
+    change = drift.change_meV_per_atom
+    ax.plot(time, change, color=ACCENT, lw=1.0, zorder=2)
+    slope, limit = drift.drift_meV_per_atom_per_ps, drift.threshold_meV_per_atom_per_ps
+    elapsed = (time - time[0]) / 1000
+    if slope is not None:
+        ax.plot(
+            time,
+            change.mean() + slope * (elapsed - elapsed.mean()),
+            color=INK,
+            ls=DASHES,
+            lw=1.0,
+            zorder=3,
+            label=f"{slope:+.2g} meV/atom/ps".replace("-", "−"),
+        )
+        ax.legend(loc="upper left")
+    if limit is not None:
+        ax.fill_between(
+            time, -limit * elapsed, limit * elapsed, color=mixed(PASS, "white", 0.82), lw=0, zorder=0
+        )
+    ax.set_xlabel("time (fs)")
+    ax.set_ylabel("total energy − first (meV/atom)")
+    ax.margins(x=0)
+    return None if limit is None or slope is None else bool(abs(slope) <= limit)

@@ -1,0 +1,107 @@
+"""Shaded spheres and rods on flat axes, painted from back to front; what is far away fades into the paper."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.collections import PathCollection
+from matplotlib.path import Path
+
+from solidqmmm.plotting.style import mixed
+
+ROD = 0.13  # half width of a bond in angstrom
+OVERLAP = 0.03  # of the halves of a bond in angstrom, so that no seam shows
+FADE = 0.6  # share of paper white in what lies farthest away
+LIGHT = np.array([-0.32, 0.38])  # where the light comes from, in sphere radii
+OUTSIDE = "#ABABAB"  # rings and cut bonds
+MANY = 400  # spheres; above, they are shaded in fewer steps
+
+_CIRCLE = Path.unit_circle()
+
+
+class Painter:
+    """Collects strokes, each with its depth, and gives them back in order as one collection.
+
+    Args:
+        frame: Rows: right, up and towards the eye, shape=(3, 3).
+        positions: Centres in angstrom, shape=(n, 3).
+        radii: Radii of the spheres in angstrom, shape=(n,).
+        fading: How much of the fading applies to each sphere (0 to 1), shape=(n,).
+    """
+
+    def __init__(self, frame, positions, radii, fading=1.0):
+        self.frame, self.positions, self.radii = frame, positions, radii
+        self.flat, self.depth = positions @ frame[:2].T, positions @ frame[2]
+        self.fade = fading * FADE * (self.depth.max() - self.depth) / max(np.ptp(self.depth), 1e-9)
+        self.steps = 12 if len(positions) <= MANY else 5
+        self._strokes = []
+
+    def _stroke(self, depth, path, face, edge="none", width=0.0):
+        self._strokes.append((depth, path, face, edge, width))
+
+    def sphere(self, k: int, colour) -> None:
+        """Sphere k in `colour`: discs that shrink towards the light, from shade to shine."""
+        rim = mixed(mixed(colour, "black", 0.55), "white", self.fade[k])
+        for step, t in enumerate(np.linspace(0, 1, self.steps)):
+            shade = (
+                mixed(colour, "black", 0.25 * (1 - t / 0.45))
+                if t < 0.45
+                else mixed(colour, "white", 0.8 * (t - 0.45) / 0.55)
+            )
+            disc = Path(
+                self.radii[k] * ((1 - 0.93 * t) * _CIRCLE.vertices + t * LIGHT) + self.flat[k], _CIRCLE.codes
+            )
+            # depths a hair apart keep the order of one sphere's discs
+            edge, width = (rim, 0.5) if step == 0 else ("none", 0.0)
+            self._stroke(self.depth[k] + 1e-9 * step, disc, mixed(shade, "white", self.fade[k]), edge, width)
+
+    def ring(self, k: int) -> None:
+        """Sphere k as an outline only."""
+        disc = Path(0.8 * self.radii[k] * _CIRCLE.vertices + self.flat[k], _CIRCLE.codes)
+        self._stroke(self.depth[k], disc, "white", mixed(OUTSIDE, "white", 0.8 * self.fade[k]), 0.6)
+
+    def bond(self, i: int, j: int, colour_i, colour_j, thin: bool = False) -> None:
+        """A rod between spheres i and j: from each surface to the middle in the colour of that end."""
+        middle = (self.positions[i] + self.positions[j]) / 2
+        for end, colour in ((i, colour_i), (j, colour_j)):
+            along = middle - self.positions[end]
+            length = np.linalg.norm(along)
+            start = self.positions[end] + along * min(0.9 * self.radii[end] / length, 0.95)
+            self._rod(start, middle, ROD * (0.7 if thin else 1.0), colour, self.fade[end])
+
+    def cut_bond(self, i: int, j: int) -> None:
+        """A dashed line from sphere i to ring j."""
+        along = self.positions[j] - self.positions[i]
+        length = np.linalg.norm(along)
+        start = self.positions[i] + along * self.radii[i] / length
+        stop = self.positions[j] - along * 0.8 * self.radii[j] / length
+        edge = mixed(OUTSIDE, "white", 0.8 * self.fade[j])
+        dashes = np.linspace(0, 1, 8).reshape(-1, 2) if length > 0 else ()
+        for a, b in dashes:
+            ends = np.array([start + a * (stop - start), start + b * (stop - start)])
+            self._stroke(
+                float(ends.mean(axis=0) @ self.frame[2]), Path(ends @ self.frame[:2].T), "none", edge, 0.6
+            )
+
+    def _rod(self, start, stop, half_width, colour, fade):
+        depth = float((start + stop) @ self.frame[2] / 2)
+        a, b = start @ self.frame[:2].T, stop @ self.frame[:2].T
+        length = np.linalg.norm(b - a)
+        if length < 1e-6:  # seen end on
+            return
+        side = np.array([a[1] - b[1], b[0] - a[0]]) / length * half_width
+        side = side if side @ LIGHT > 0 else -side
+        b = b + OVERLAP * (b - a) / length
+        layers = (
+            (-1.0, 1.0, mixed(colour, "black", 0.5)),
+            (-0.8, 0.8, mixed(colour, "black", 0.06)),
+            (0.05, 0.6, mixed(colour, "white", 0.4)),
+        )
+        for step, (low, high, shade) in enumerate(layers):
+            corners = np.array([a + low * side, b + low * side, b + high * side, a + high * side])
+            self._stroke(depth + 1e-9 * step, Path(corners), mixed(shade, "white", fade))
+
+    def collection(self) -> PathCollection:
+        """All strokes, the farthest first."""
+        ordered = sorted(self._strokes, key=lambda stroke: stroke[0])
+        _, paths, faces, edges, widths = zip(*ordered)
+        return PathCollection(paths, facecolors=faces, edgecolors=edges, linewidths=widths, zorder=2)
