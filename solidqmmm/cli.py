@@ -102,11 +102,11 @@ def run(
     with model:
         with folder.stage("run"), cli_show.Progress(recipe.name, show=ranks.is_root) as progress:
             result = recipe.run(model=model, workdir=folder.path, progress=progress, **study.options)
+        folder.write_result(result)
         if ranks.is_root:
             with folder.stage("figures"):
-                folder.write_figures(recipe.figures(result))
-        _write_provenance(folder, study, model)
-    folder.write_result(result)  # last: a folder with a result is complete
+                folder.write_figures(_drawn_cluster(model) | recipe.figures(result))
+        _write_provenance(folder, study, model)  # last: it says that the run is complete
     if ranks.is_root:
         _conclude(result, folder)
 
@@ -287,6 +287,14 @@ def _estimate(study):
     with _built(study, None) as model:
         found = estimate(model)
     cli_show.table(found.rows())
+
+
+def _drawn_cluster(model) -> dict:
+    if model.cluster is None:
+        return {}
+    from solidqmmm.plotting.cluster import draw_cluster
+
+    return {"cluster": draw_cluster(model.cluster, model.crystal).figure}
 
 
 def _write_provenance(folder, study, model):

@@ -38,7 +38,7 @@ def write_cluster(model, folder: Path) -> tuple[list[tuple[str, str]], list[Path
         ("core", str(n_core)),
         ("buffer", str(cluster.n_quantum - n_core)),
         ("caps", str(len(cluster.caps))),
-        ("electrons", f"{electrons:g}" + (" (odd)" if electrons % 2 == 1 else "")),
+        ("electrons", f"{electrons:g} in all" + (", an odd number" if electrons % 2 == 1 else "")),
         ("cluster", atoms.get_chemical_formula()),
         ("cell", " x ".join(f"{length:.1f}" for length in atoms.cell.lengths()) + " A"),
     ]

@@ -43,6 +43,11 @@ class RunFolder:
         return self.path / "result.json"
 
     @property
+    def provenance_file(self) -> Path:
+        """Written last: with it the run is complete."""
+        return self.path / "provenance.json"
+
+    @property
     def figures(self) -> Path:
         return self.path / "figures"
 
@@ -77,7 +82,7 @@ class RunFolder:
                     problems=differences,
                     directory=self.path,
                 )
-            return self.result_file.exists()
+            return self.result_file.exists() and self.provenance_file.exists()
         self.path.mkdir(parents=True, exist_ok=True)
         for name, content in asked.files.items():
             write_atomically(self.path / name, content)
@@ -118,7 +123,7 @@ class RunFolder:
 
     def write_provenance(self, provenance: Provenance) -> Path:
         """Saves provenance.json; on rank 0."""
-        return self.write_result(provenance, "provenance.json")
+        return self.write_result(provenance, self.provenance_file.name)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -238,6 +239,79 @@ def test_dry_run_runs_nothing(folder, call):
         "counting.py",
         "study.yaml",
     ]
+
+
+# --- the real thing, small ----------------------------------------------------------------------------------------
+
+VACANCY = """
+recipe: defect_relaxation
+structure: {file: Si.cif}
+supercell: [3, 3, 3]
+defect: {kind: vacancy, site: 0}
+host: {pair_style: sw, pair_coeff: ["* * Si.sw Si"], species: [Si]}
+qm:
+  engine: lammps
+  pair_style: "hybrid/overlay zbl 4.0 4.2 snap"
+  pair_coeff: ["* * zbl 14 14", "* * snap Si_Zuo_JPCA2020.snapcoeff Si_Zuo_JPCA2020.snapparam Si"]
+  species: [Si]
+region: {core: {hops: 1}, buffer: {hops: 2}}
+caps: {kind: none}
+coupling: force_mixing
+relax: {fmax: 0.02}
+"""
+
+
+@pytest.fixture
+def vacancy(folder):
+    (folder / "vacancy.yaml").write_text(VACANCY)
+    return folder
+
+
+def test_carve_writes_the_cluster_and_a_picture(vacancy, call):
+    import ase.io
+
+    code, out, err = call("carve", "vacancy.yaml")
+    assert code == 0, err
+    counts = dict(line.split(maxsplit=1) for line in out.splitlines() if not line.startswith("  host"))
+    assert counts["core"] == "4"
+    assert counts["electrons"].startswith(str(14 * (4 + int(counts["buffer"]))))
+    atoms = ase.io.read(vacancy / "vacancy/cluster.xyz")
+    assert (atoms.arrays["region"] == "core").sum() == 4
+    for name in ("POSCAR", "cluster.cif"):
+        assert len(ase.io.read(vacancy / "vacancy" / name)) == len(atoms)
+    assert (vacancy / "vacancy/cluster.png").stat().st_size > 10_000
+    code, _, err = call("carve", "study.yaml")
+    assert code == 2
+    assert "no quantum region" in err
+
+
+def test_killed_run_goes_on_from_its_journal(vacancy, call):
+    command = [sys.executable, "-m", "solidqmmm.cli", "run", "vacancy.yaml"]
+    journal = vacancy / "vacancy/journal"
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+        deadline = time.monotonic() + 60
+        while len(list(journal.glob("[!.]*.npz"))) < 2 and run.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        run.kill()
+    before = {path.name: path.stat().st_mtime_ns for path in journal.glob("[!.]*.npz")}
+    assert before
+    code, out, err = call("run", "vacancy.yaml")
+    assert code == 0, err
+    assert "converged" in out
+    assert "complete, nothing" not in out
+    after = {path.name: path.stat().st_mtime_ns for path in journal.glob("[!.]*.npz")}
+    assert before.items() <= after.items()  # what was computed was not computed again
+    assert len(after) > len(before)
+    assert (vacancy / "vacancy/figures/cluster.png").exists()
+    code, out, _ = call("cite", "vacancy")
+    assert "zuo2020snap" in out
+    assert "no entry" not in out
+
+
+def test_dry_run_with_a_quantum_region(vacancy, call):
+    code, out, err = call("run", "vacancy.yaml", "--dry-run")
+    assert code == 0, err
+    assert "(4 core) and 0 caps" in out
 
 
 # --- recipes ----------------------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ class Estimate:
             return [*rows, ("quantum atoms", "none: the host alone")]
         rows.append(("quantum atoms", f"{self.n_quantum} ({self.n_core} core) and {self.n_caps} caps"))
         if self.n_electrons is not None:
-            rows.append(("electrons", f"{self.n_electrons:g}"))
+            rows.append(("electrons in the SCF", f"{self.n_electrons:g}"))
         if self.n_basis_functions is not None:
             rows.append(("basis functions", str(self.n_basis_functions)))
         if self.memory_MB is not None:
