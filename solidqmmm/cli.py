@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -328,19 +329,29 @@ def main(arguments: list[str] | None = None) -> int:
         os.environ.setdefault(variable, "1")  # before numpy: more BLAS threads per rank make GPAW slower
     os.environ.setdefault("MPLBACKEND", "Agg")
     ranks.silence_all_but_root()
+    before = signal.signal(signal.SIGINT, _interrupted)
     try:
         code = app(args=arguments, prog_name="solidqmmm", standalone_mode=False)
     except SystemExit as leaving:
         code = leaving.code
-    except (Exception, KeyboardInterrupt) as problem:
+    except Exception as problem:
         if hasattr(problem, "show") and hasattr(problem, "exit_code"):  # wrong usage of the command line
             problem.show()
             code = problem.exit_code
         else:
             code = ranks.leave(problem)
+    finally:
+        signal.signal(signal.SIGINT, before)
     with suppress(OSError, ValueError):  # a reader that has gone, as in `solidqmmm cite DIR | head`
         sys.stdout.flush()
     sys.exit(code or 0)
+
+
+def _interrupted(_signal, _frame):
+    """Ends at once. An exception would be lost inside LAMMPS's callbacks, and every file is whole at any time."""
+    typer.secho("\ninterrupted; the same command goes on from here", fg=typer.colors.RED, err=True)
+    sys.stderr.flush()
+    os._exit(130)
 
 
 if __name__ == "__main__":

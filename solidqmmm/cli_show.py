@@ -69,9 +69,7 @@ def _said_by_us(problem: BaseException) -> bool:
 
 
 def exit_code(problem: BaseException) -> int:
-    """2 for a wrong study, 130 for an interrupt, 1 for everything else."""
-    if isinstance(problem, KeyboardInterrupt):
-        return 130
+    """2 for a wrong study, 1 for everything else."""
     return 2 if isinstance(problem, StudyError) else 1
 
 

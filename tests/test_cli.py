@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -308,6 +309,22 @@ def test_killed_run_goes_on_from_its_journal(vacancy, call):
     assert "no entry" not in out
 
 
+def test_interrupt_ends_at_once_and_says_so(vacancy):
+    (vacancy / "vacancy.yaml").write_text(
+        VACANCY.replace("[3, 3, 3]", "[10, 10, 10]").replace("hops: 2", "radius: 9")
+    )
+    command = [sys.executable, "-m", "solidqmmm.cli", "run", "vacancy.yaml"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as run:
+        deadline = time.monotonic() + 60
+        while not list(vacancy.glob("vacancy/journal/*.npz")) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        run.send_signal(signal.SIGINT)
+        _, err = run.communicate(timeout=20)
+    assert run.returncode == 130
+    assert "interrupted; the same command goes on" in err
+    assert "Traceback" not in err
+
+
 def test_dry_run_with_a_quantum_region(vacancy, call):
     code, out, err = call("run", "vacancy.yaml", "--dry-run")
     assert code == 0, err
@@ -428,6 +445,24 @@ def test_two_input_files_of_one_name(folder, silicon_cif):
     study = Study.from_mapping(mapping, folder=folder)
     with pytest.raises(StudyError, match="rename one of them"):
         RunFolder(folder / "out").prepare(study)
+
+
+def test_study_made_in_python(folder):
+    from ase.build import bulk
+
+    from solidqmmm.system.study import Study
+
+    mapping = {
+        "recipe": "single_point",
+        "structure": bulk("Si", cubic=True),
+        "host": {"pair_style": "sw", "pair_coeff": ["* * Si.sw Si"], "species": ["Si"]},
+    }
+    study = Study.from_mapping(mapping, schemas=recipebook.schemas())
+    assert not RunFolder(folder / "out").prepare(study)
+    assert not RunFolder(folder / "out").prepare(study)
+    again = recipebook.load_study(folder / "out/study.yaml")
+    assert again.as_mapping() == study.as_mapping()
+    assert again.unit_cell().positions == pytest.approx(study.unit_cell().positions)
 
 
 def test_own_potentials_come_along(folder):
