@@ -198,7 +198,9 @@ def _qm_problems(settings, folder: Path) -> list[str]:
         from solidqmmm.system.potential import Potential
 
         try:
-            Potential(**settings.model_dump(exclude={"engine"})).with_search_dirs(folder).files()
+            Potential(**settings.model_dump(exclude={"engine"})).with_search_dirs(
+                folder
+            ).resolved_coeff_lines()
         except (ValueError, FileNotFoundError) as error:
             return [str(error)]
     return []

@@ -352,7 +352,7 @@ def _missing_files(raw, folder: Path, given) -> list[Problem]:
     lines = raw["host"].get("pair_coeff") if isinstance(raw.get("host"), dict) else None
     for line in [lines] if isinstance(lines, str) else lines if isinstance(lines, list) else []:
         try:
-            Potential("", (line,), ("H",), search_dirs=(str(folder),)).files()
+            Potential("", (line,), ("H",), search_dirs=(str(folder),)).resolved_coeff_lines()
         except FileNotFoundError as error:
             problems.append(Problem(("host", "pair_coeff"), str(error)))
     return problems

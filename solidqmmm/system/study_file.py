@@ -219,6 +219,7 @@ def _kind_in_words(kind, context, message, model, loc) -> str:
         "bool_type": "true or false",
         "bool_parsing": "true or false",
         "string_type": "a text",
+        "string_pattern_mismatch": "a text of the form {pattern}",
         "list_type": "a list",
         "tuple_type": "a list",
         "none_required": "null",
