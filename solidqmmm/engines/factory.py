@@ -34,7 +34,7 @@ class GPAWSettings(BaseModel):
     mixer: dict[str, Any] | None = Field(None, description="GPAW's density mixer")
     nbands: int | str | None = Field(None, description="number of bands")
     setups: str | dict[str, str] | None = Field(None, description="PAW setups, by element")
-    fft_potential: bool | None = Field(None, description="LCAO: potential by Fourier transforms (the default there)")
+    fft_potential: bool = Field(False, description="LCAO: potential by Fourier transforms, for coarse grids")
     paired_odd_electrons: bool = Field(False, description="allow an odd electron number without spin")
     extra: dict[str, Any] = Field(default_factory=dict, description="further keywords of GPAW")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -9,6 +10,10 @@ import numpy as np
 from ase import Atoms
 
 from solidqmmm.engines.gpaw_setups import cap_charges
+
+logger = logging.getLogger(__name__)
+
+_COARSEST = 0.22  # angstrom
 
 
 def require_sound(atoms: Atoms):
@@ -59,6 +64,17 @@ def require_electrons(n: float, formula: str, *, paired: bool):
             f"{formula} has {n:g} electrons, and GPAW was asked for a spin-paired calculation, which needs an even "
             "number: set spinpol=True, give a `charge`, carve with `even_electrons`, or (metals) set "
             "paired_odd_electrons=True"
+        )
+
+
+def warn_of_coarse_grid(h: float | None, mode: str):
+    """Logs a warning if a real-space grid of spacing `h` (angstrom) is too coarse for forces; see `GPAWEngine`."""
+    if h is not None and h > _COARSEST:
+        logger.warning(
+            "h = %.3g A is coarse for a real-space grid: forces may change by up to 1 eV/A as atoms move between its "
+            "points; use h = 0.2 or less%s",
+            h,
+            ", or fft_potential=True" if mode == "lcao" else "",
         )
 
 

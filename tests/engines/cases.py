@@ -102,7 +102,7 @@ def _silicon(pbc) -> Atoms:
 
 CASES = {
     "gpaw-lcao": Case(
-        _gpaw(basis="sz(dzp)", h=0.3),
+        _gpaw(basis="sz(dzp)", h=0.3, fft_potential=True),
         lambda: in_cubic_box("SiH4", 7.2),
         step=5e-3,
         force=1e-3,

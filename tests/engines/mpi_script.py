@@ -38,8 +38,9 @@ def main(folder: Path, with_gpaw: bool):
     if with_gpaw:
         from solidqmmm.engines.gpaw import GPAWEngine
 
-        with GPAWEngine(basis="sz(dzp)", h=0.3, log=folder / "gpaw.txt") as engine:
-            results["gpaw"] = numbers(engine, in_cubic_box("H2", 6.0))
+        for name, fft in (("gpaw-grid", False), ("gpaw-fft", True)):
+            with GPAWEngine(basis="sz(dzp)", h=0.3, fft_potential=fft, log=folder / "gpaw.txt") as engine:
+                results[name] = numbers(engine, in_cubic_box("H2", 6.0))
     everywhere = world().allgather(json.dumps(results))
     assert len(set(everywhere)) == 1, "the ranks disagree"
     if is_root():

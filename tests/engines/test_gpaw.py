@@ -18,7 +18,7 @@ pytest.importorskip("gpaw")
 from solidqmmm.engines.gpaw import GPAWEngine
 from solidqmmm.engines.gpaw_ladder import FRESH, Rung
 
-CHEAP = {"basis": "sz(dzp)", "h": 0.3}
+CHEAP = {"basis": "sz(dzp)", "h": 0.3, "fft_potential": True}
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +177,15 @@ def test_atoms_that_cannot_be_computed(hydrogen):
             engine.evaluate(outside)
 
 
+def test_coarse_grid_is_warned_about_and_refuses_what_it_cannot(hydrogen, caplog):
+    chain = hydrogen.copy()
+    chain.pbc = (False, False, True)
+    with GPAWEngine(basis="sz(dzp)", h=0.3, charge=1, spinpol=True) as engine:
+        assert "h = 0.3 A is coarse" in caplog.text
+        with pytest.raises(ValueError, match="cannot be solved on a real-space grid"):
+            engine.evaluate(chain)
+
+
 def test_missing_basis_is_an_engine_error(hydrogen):
     with GPAWEngine(basis="no.such", h=0.3) as engine, pytest.raises(EngineError, match=r"H\.no\.such"):
         engine.evaluate(hydrogen)
@@ -216,7 +225,7 @@ def test_fractional_hydrogen_is_made_and_holds_its_charge(charge):
 
 
 def test_fractional_pair_is_neutral_polar_and_has_gradient_forces():
-    with GPAWEngine(basis="dzp", h=0.22, convergence={"density": 1e-6}) as engine:
+    with GPAWEngine(basis="dzp", h=0.22, fft_potential=True, convergence={"density": 1e-6}) as engine:
         atoms = capped([0.75, 1.25])
         assert engine.n_electrons(atoms) == pytest.approx(2)
         assert engine.n_basis_functions(atoms) == 10
@@ -241,7 +250,7 @@ def test_caps_of_a_polar_crystal_close_the_shell(element, cap):
     atoms.set_cell([7.2] * 3)
     atoms.center()
     atoms.set_array("cap_charge", np.array([0.0] + [cap] * 4))
-    with GPAWEngine(basis="sz(dzp)", h=0.3) as engine:
+    with GPAWEngine(**CHEAP) as engine:
         assert engine.n_electrons(atoms) == pytest.approx(8)
         evaluation = engine.evaluate(atoms)
         lowest, highest = engine._calc.get_homo_lumo()
@@ -275,7 +284,7 @@ def test_fractional_charge_belongs_to_hydrogen():
 
 def test_sizes_and_calibration():
     silane = in_cubic_box("SiH4", 7.2)
-    with GPAWEngine(basis="dzp", h=0.3) as engine:
+    with GPAWEngine(**CHEAP | {"basis": "dzp"}) as engine:
         assert engine.n_electrons(silane) == 8
         assert engine.n_basis_functions(silane) == 13 + 4 * 5
         assert 150 < engine.memory_estimate_MB(silane) < 300  # 125 MB of them are the interpreter and its libraries
