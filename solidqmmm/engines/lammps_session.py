@@ -53,6 +53,7 @@ class LammpsSession:
             cmdargs=["-screen", "none", "-log", "none" if log is None else os.fspath(log), "-nocite"],
         )
         self.natoms = 0
+        self._pbc = np.ones(3, dtype=bool)
         self._Q = np.eye(3)
         self._symbols: tuple[str, ...] = ()
 
@@ -119,6 +120,7 @@ class LammpsSession:
         for symbol in crystal.species:
             self.potential.type_of(symbol)
         box, self._Q = triangular_frame(crystal.cell)
+        self._pbc = np.array(crystal.pbc)
         boundary = boundary or " ".join("p" if periodic else "f" for periodic in crystal.pbc)
         tilted = np.abs(box - np.diag(np.diag(box))).max() > 1e-10
         for line in (
@@ -175,8 +177,8 @@ class LammpsSession:
         self.natoms = int(lmp.get_natoms())
         if self.natoms != n:
             raise EngineError(
-                f"LAMMPS took {self.natoms} (this rank: {created}) of {n} atoms: along non-periodic directions every atom must "
-                "lie inside the cell"
+                f"LAMMPS took {self.natoms} (this rank: {created}) of {n} atoms: along non-periodic directions every atom "
+                "must lie inside the cell"
             )
         self._symbols = self.potential.species
 
@@ -239,12 +241,17 @@ class LammpsSession:
     def scatter(self, name: str, values):
         """Sets a per-atom vector ('x' in angstrom, 'v' in angstrom/ps) of all atoms from crystal order and frame.
 
-        `values` must be the same on all ranks, shape=(n, 3).
+        `values` must be the same on all ranks, shape=(n, 3). Positions may be given in any image.
         """
         factor = {"x": 1.0, "v": self.scale["velocity"]}[name]
-        data = np.ascontiguousarray(np.asarray(values, dtype=float) @ self._Q / factor)
+        data = np.asarray(values, dtype=float) @ self._Q / factor
         if data.shape != (self.natoms, 3):
             raise ValueError(f"`values` must have shape ({self.natoms}, 3), got {data.shape}")
+        if name == "x":
+            # LAMMPS brings atoms back by one period only, and loses those that are farther away.
+            origin = self.box_origin()
+            data = wrapped(data - origin, self.cell() @ self._Q, self._pbc) + origin
+        data = np.ascontiguousarray(data)
         scatter = self.lmp.lib.lammps_scatter_atoms
         scatter.argtypes = None
         scatter(

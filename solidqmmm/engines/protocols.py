@@ -41,7 +41,7 @@ class Contribution:
     Attributes:
         forces: Forces in eV/angstrom on the correction's atoms, shape=(n, 3).
         energy: Energy in eV, or None where the scheme has none (never 0.0).
-        virial: Sum of x (outer) F in eV, that is -dE/d(strain), shape=(3, 3); None where the scheme has none.
+        virial: Sum of x (outer) F in eV, whose symmetric part is -dE/d(strain), shape=(3, 3); None where there is none.
         terms: The parts of the energy in eV by name.
     """
 

@@ -44,7 +44,9 @@ class CapRules:
     def __post_init__(self):
         object.__setattr__(self, "whole_coordination", tuple(self.whole_coordination or ()))
         if self.kind not in ("hydrogen", "fractional", "none") and self.kind not in atomic_numbers:
-            raise ValueError(f"`kind` of the caps must be hydrogen, fractional, none or a chemical symbol, got {self.kind!r}")
+            raise ValueError(
+                f"`kind` of the caps must be hydrogen, fractional, none or a chemical symbol, got {self.kind!r}"
+            )
         if self.clashing not in CLASHING:
             raise ValueError(f"`clashing` must be one of {CLASHING}, got {self.clashing!r}")
         if self.ratio is not None and not 0 < self.ratio < 1.5:

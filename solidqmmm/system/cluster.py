@@ -150,11 +150,14 @@ class Cluster:
             host_cell: Present cell of the host, shape=(3, 3).
             near: Contiguous positions not far away (the previous step); the reference by default, deformed with the cell.
         """
-        if near is None:
-            near = self.reference
-            if not np.array_equal(host_cell, self.host_cell):
-                near = near @ np.linalg.solve(self.host_cell, host_cell)
+        near = self.reference_in(host_cell) if near is None else near
         return unwrapped(positions, near, host_cell, self.host_pbc)
+
+    def reference_in(self, host_cell) -> np.ndarray:
+        """The reference, deformed affinely with the host's cell, in angstrom, shape=(n_region, 3)."""
+        if np.array_equal(host_cell, self.host_cell):
+            return self.reference
+        return self.reference @ np.linalg.solve(self.host_cell, host_cell)
 
     def _bond_ends(self, positions, host_cell):
         """Positions of X and of the bonded image of Y as the engine sees them (stretched), each of shape=(n_caps, 3)."""

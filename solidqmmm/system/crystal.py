@@ -177,7 +177,7 @@ class Crystal:
             raise StructureError(f"supercell must be three integers or an integer 3x3 matrix, got {repeats!r}")
         matrix = np.rint(matrix).astype(int)
         n_cells = abs(round(np.linalg.det(matrix)))
-        if n_cells == 0 or (np.diag(np.diag(matrix)) == matrix).all() and (np.diag(matrix) < 1).any():
+        if n_cells == 0 or ((np.diag(np.diag(matrix)) == matrix).all() and (np.diag(matrix) < 1).any()):
             raise StructureError(f"supercell {repeats!r} has no volume or a repeat below 1")
         shifts = _lattice_points_inside(matrix)
         if len(shifts) != n_cells:
@@ -233,8 +233,8 @@ class Crystal:
         if too_near.any():
             k = np.flatnonzero(too_near)[np.argmin(d[too_near])]
             raise StructureError(
-                f"atoms {i[k]} ({self.symbols[i[k]]}) and {j[k]} ({self.symbols[j[k]]}) overlap: they are {d[k]:.3f} A apart; "
-                "check the structure file, its units and the supercell"
+                f"atoms {i[k]} ({self.symbols[i[k]]}) and {j[k]} ({self.symbols[j[k]]}) overlap: they are {d[k]:.3f} A "
+                "apart; check the structure file, its units and the supercell"
             )
         return self
 
