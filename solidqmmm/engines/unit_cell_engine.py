@@ -1,0 +1,52 @@
+"""An engine set up for clusters, made fit for strained unit cells of the perfect crystal."""
+
+from __future__ import annotations
+
+import copy
+
+from ase import Atoms
+from ase.calculators.calculator import kpts2sizeandoffsets
+
+from solidqmmm.engines.gpaw import GPAWEngine
+from solidqmmm.engines.journal import JournaledEngine
+from solidqmmm.engines.protocols import Engine
+
+
+def for_unit_cell(engine: Engine, atoms: Atoms) -> Engine:
+    """The same engine with the mesh that it would choose for `atoms`; other engines than GPAW as they are.
+
+    The perfect crystal is neutral: a charge or a list of moments that belongs to a cluster is left out.
+
+    A k-point density is rounded to whole points, so that a strain of a per mille may add a plane of k-points. In real
+    space the number of grid points is fixed as well; in plane waves the cutoff stays what it is.
+
+    Args:
+        engine: The engine, in a journal or not; it is left as it is.
+        atoms: The cell in the middle of the series.
+    """
+    if isinstance(engine, JournaledEngine):
+        fixed = for_unit_cell(engine.engine, atoms)
+        return engine if fixed is engine.engine else JournaledEngine(fixed, engine.folder)
+    return _gpaw_for_unit_cell(engine, atoms) if isinstance(engine, GPAWEngine) else engine
+
+
+def _gpaw_for_unit_cell(engine: GPAWEngine, atoms: Atoms) -> GPAWEngine:
+    settings = {**engine._settings, "charge": 0.0}
+    kpts = engine.gpaw_kpts(atoms)
+    if isinstance(kpts, dict) and "density" in kpts:
+        size, _ = kpts2sizeandoffsets(atoms=atoms, **kpts)
+        kpts = {"size": tuple(int(n) for n in size), "gamma": kpts.get("gamma", True)}
+        settings["kpts"] = kpts
+    if engine._real_space and "gpts" not in settings:
+        from ase.units import Bohr
+        from gpaw.utilities import h2gpts
+
+        spacing = settings.pop("h", 0.2)
+        settings["gpts"] = tuple(int(n) for n in h2gpts(spacing / Bohr, atoms.cell.array / Bohr, 4))
+    fixed = copy.copy(engine)
+    fixed._settings = settings
+    fixed.charge = 0.0
+    if not isinstance(fixed.magmoms, dict):
+        fixed.magmoms = None
+    fixed._calc = fixed._kind = fixed._file = None
+    return fixed
