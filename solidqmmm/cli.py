@@ -160,7 +160,7 @@ def check(study_file: StudyFile, out: Out = None, verbose: Verbose = 0):
     if ranks.is_root:
         from solidqmmm.plotting.check import plot_check
 
-        figures = folder.write_figures({"check": plot_check(result).figure})
+        figures = folder.write_figures({"check": plot_check(result)})
         cli_show.table(result.summary())
         cli_show.paths([("result", [written]), ("figure", figures)])
     if not result.passed:
@@ -295,7 +295,7 @@ def _drawn_cluster(model) -> dict:
         return {}
     from solidqmmm.plotting.cluster import draw_cluster
 
-    return {"cluster": draw_cluster(model.cluster, model.crystal).figure}
+    return {"cluster": draw_cluster(model.cluster, model.crystal)}
 
 
 def _write_provenance(folder, study, model):

@@ -16,6 +16,7 @@ from pymatgen.core import Lattice, Structure
 from solidqmmm import cli, recipebook
 from solidqmmm.cli_show import duration
 from solidqmmm.errors import StudyError
+from solidqmmm.results.base import Result
 from solidqmmm.results.provenance import Provenance, bibliography, without_paths
 from solidqmmm.runfolder import RunFolder
 
@@ -252,8 +253,8 @@ defect: {kind: vacancy, site: 0}
 host: {pair_style: sw, pair_coeff: ["* * Si.sw Si"], species: [Si]}
 qm:
   engine: lammps
-  pair_style: "hybrid/overlay zbl 4.0 4.2 snap"
-  pair_coeff: ["* * zbl 14 14", "* * snap Si_Zuo_JPCA2020.snapcoeff Si_Zuo_JPCA2020.snapparam Si"]
+  pair_style: snap
+  pair_coeff: "* * Si_Zuo_JPCA2020.snapcoeff Si_Zuo_JPCA2020.snapparam Si"
   species: [Si]
 region: {core: {hops: 1}, buffer: {hops: 2}}
 caps: {kind: none}
@@ -323,6 +324,24 @@ def test_interrupt_ends_at_once_and_says_so(vacancy):
     assert run.returncode == 130
     assert "interrupted; the same command goes on" in err
     assert "Traceback" not in err
+
+
+def test_check_prints_a_verdict_and_writes_its_report(vacancy, call):
+    options = "check: {nve_steps: 0, buffers: [], mismatch: false, patch_threshold: 100}"
+    (vacancy / "vacancy.yaml").write_text(VACANCY + options)
+    code, out, err = call("check", "vacancy.yaml")
+    assert code == 0, err
+    assert "pass" in out
+    assert (vacancy / "vacancy/figures/check.png").exists()
+    assert Result.load(vacancy / "vacancy/check.json").passed
+    (vacancy / "vacancy.yaml").write_text(VACANCY + options.replace("100", "1e-9"))
+    code, out, _ = call("check", "vacancy.yaml")
+    assert code == 1
+    assert "FAIL" in out
+    (vacancy / "vacancy.yaml").write_text(VACANCY + "check: {nve_stpes: 0}")
+    code, _, err = call("check", "vacancy.yaml")
+    assert code == 2
+    assert "check.nve_stpes (line 16): unknown key; did you mean 'nve_steps'?" in err
 
 
 def test_dry_run_with_a_quantum_region(vacancy, call):
