@@ -204,7 +204,8 @@ def test_rescaled_snap_has_the_lattice_and_bulk_modulus_of_the_host():
     A, cell, step = result.stretch, result.lattice_host_A, 1e-3
     assert abs(A[0, 0] - 1) > 1e-3
     pressures = [
-        -np.trace(stress_of(SNAP, SILICON, cell * s, A, result.energy_scale)) / 3 / GPa for s in (1 - step, 1, 1 + step)
+        -np.trace(stress_of(SNAP, SILICON, cell * s, A, result.energy_scale)) / 3 / GPa
+        for s in (1 - step, 1, 1 + step)
     ]
     assert abs(pressures[1]) < 1e-4 * 3 * 101  # 0.01 % of the lattice parameter
     modulus = -(pressures[2] - pressures[0]) / (6 * step)
@@ -317,7 +318,10 @@ def test_a_crystal_that_is_not_bound_is_an_error():
 
 
 def test_wrong_arguments():
-    with LammpsEngine(GAN_SW) as host, pytest.raises(ValueError, match=r"cubic crystal only, .* space group 186"):
+    with (
+        LammpsEngine(GAN_SW) as host,
+        pytest.raises(ValueError, match=r"cubic crystal only, .* space group 186"),
+    ):
         matched_from_values(WURTZITE, host, 5.43, 98.0)
     with LammpsEngine(SW) as host:
         with pytest.raises(ValueError, match="`bulk_modulus_GPa` must be positive, got -1"):

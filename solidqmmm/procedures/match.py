@@ -179,7 +179,9 @@ def _with_mismatches(warn_above_percent: float, **fields) -> MatchingResult:
     said = []  # C22 = C11 of a hexagonal crystal is not said again
     for label, percent in result.percent.items():
         (of_host, of_engine), unit = pairs[label], "A" if label in "abc" else "GPa"
-        if abs(percent) > warn_above_percent and not any(np.allclose(pairs[label], old, rtol=1e-3) for old in said):
+        if abs(percent) > warn_above_percent and not any(
+            np.allclose(pairs[label], old, rtol=1e-3) for old in said
+        ):
             said.append(pairs[label])
             result.warnings.append(
                 f"{label}: host {of_host:.4g} {unit}, engine {of_engine:.4g} {unit}, {percent:+.1f} % (more than "
@@ -193,7 +195,9 @@ def _consequence(label: str) -> str:
         return "are these the same phase?"
     if label == "B":
         return "the energy scale makes them equal, and makes the engine's forces by that much different"
-    return "elastic fields are refracted at the boundary; choose a host nearer to the engine, or a larger region"
+    return (
+        "elastic fields are refracted at the boundary; choose a host nearer to the engine, or a larger region"
+    )
 
 
 def _label(engine: Engine) -> str:

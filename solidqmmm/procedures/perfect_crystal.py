@@ -230,7 +230,9 @@ class StrainedCells:
                 break
             centre = self._moved(centre, shift)
         for _ in range(_MOST_MOVES):
-            points = self._cross(centre, range(1, n + 1)) + ([] if self._has_stress else self._corners(centre))
+            points = self._cross(centre, range(1, n + 1)) + (
+                [] if self._has_stress else self._corners(centre)
+            )
             points += [known for known in self._known if np.abs(np.subtract(known, centre)).max() <= n + 1]
             points = list(dict.fromkeys(points))
             # one strain and five stresses fix a quartic as well
@@ -259,7 +261,10 @@ class StrainedCells:
     def _cross(self, centre, steps) -> list[tuple]:
         """The centre and points along the axes, the nearest first."""
         along = [
-            centre + sign * step * axis for step in steps for axis in np.eye(len(centre), dtype=int) for sign in (-1, 1)
+            centre + sign * step * axis
+            for step in steps
+            for axis in np.eye(len(centre), dtype=int)
+            for sign in (-1, 1)
         ]
         return [tuple(int(k) for k in point) for point in [centre, *along]]
 
@@ -278,7 +283,8 @@ class StrainedCells:
         gradients = None
         if self._has_stress:
             gradients = [
-                self.strain * strain_gradient(answer.stress, self._volume(stretch), stretch, self.crystal.strains)
+                self.strain
+                * strain_gradient(answer.stress, self._volume(stretch), stretch, self.crystal.strains)
                 for answer, stretch in zip(answers, map(self._stretch, points))
             ]
         return fit_energy_surface(y, [answer.energy for answer in answers], gradients, degree=degree)
@@ -316,7 +322,9 @@ class StrainedCells:
         if self._has_stress:
             self._compare_with_energies(centre, points, surface, y, at)
         nearest = min(points, key=lambda p: np.sum((np.subtract(p, centre) - self._n * y) ** 2))
-        logger.info("%s: B = %.2f GPa +- %.2g %%, %d calls of the engine", self.label, B, modulus_error, self.n_calls)
+        logger.info(
+            "%s: B = %.2f GPa +- %.2g %%, %d calls of the engine", self.label, B, modulus_error, self.n_calls
+        )
         return Equilibrium(
             at(y), surface.value(y) / len(self.crystal.atoms), B, length_error, modulus_error,
             self._known[nearest][1], list(self.warnings),
@@ -325,7 +333,9 @@ class StrainedCells:
     def _compare_with_energies(self, centre, points, surface, y, at):
         """The energy must be least where the stress vanishes; a plane-wave basis that is too small parts the two."""
         Y = np.subtract(points, centre) / self._n
-        left = np.array([self._at(point)[0].energy for point in points]) - [surface.value(point) for point in Y]
+        left = np.array([self._at(point)[0].energy for point in points]) - [
+            surface.value(point) for point in Y
+        ]
         slope = np.linalg.lstsq(np.column_stack([np.ones(len(Y)), Y]), left, rcond=1e-10)[0][1:]
         shift = np.linalg.solve(surface.hessian(y), -slope)
         off = 100 * np.abs(np.diag(at(y + shift)) / np.diag(at(y)) - 1).max()
