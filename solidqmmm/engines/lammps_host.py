@@ -116,11 +116,12 @@ class LammpsHost:
     def group(self, name: str, indices):
         """Defines a LAMMPS group from atom indices, in chunks that LAMMPS's parser takes."""
         ids = np.unique(np.asarray(indices, dtype=int)) + 1
-        starts = np.flatnonzero(np.diff(ids, prepend=ids[0] - 2 if len(ids) else 0) != 1)
+        if len(ids) == 0:
+            self.command(f"group {name} empty")
+            return
+        starts = np.flatnonzero(np.diff(ids, prepend=ids[0] - 2) != 1)
         ends = np.append(starts[1:], len(ids))
         ranges = [f"{ids[a]}:{ids[b - 1]}" for a, b in zip(starts, ends, strict=True)]
-        if not ranges:
-            self.command(f"group {name} empty")
         for k in range(0, len(ranges), 200):
             self.command(f"group {name} id {' '.join(ranges[k : k + 200])}")
 
