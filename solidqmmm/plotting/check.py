@@ -15,6 +15,7 @@ from solidqmmm.plotting.style import (
     INK,
     PASS,
     ROLES,
+    log_y,
     mixed,
     say,
     style,
@@ -26,8 +27,8 @@ DASHES = (0, (4, 2))
 def plot_check(result):
     """Draws a BoundaryCheckResult.
 
-    Each panel shows one part of the report; a part that was not computed says why in words. Titles of panels
-    with a threshold end with 'pass' or 'fail'.
+    Each panel shows one part of the report and ends its title with the verdict of the report's tests on it; a part that
+    was not computed says why in words.
 
     Args:
         result: The BoundaryCheckResult.
@@ -38,25 +39,31 @@ def plot_check(result):
     import matplotlib.pyplot as plt
 
     parts = (
-        ("patch test", "patch_test", _patch_test),
-        ("force error on the core", "buffer_series", _buffer_series),
-        ("mismatch (host → engine)", "mismatch", _mismatch),
-        ("energy drift", "energy_drift", _energy_drift),
+        ("patch test", "patch_test", "patch", _patch_test),
+        ("force error on the core", "buffer_series", "core-force", _buffer_series),
+        ("mismatch (host → engine)", "mismatch", "mismatch", _mismatch),
+        ("energy drift", "energy_drift", "drift", _energy_drift),
     )
     with style():
         figure, axes = plt.subplots(2, 2, figsize=(DOUBLE_COLUMN, 4.8))
         figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08, wspace=0.05, hspace=0.05)
-        for letter, ax, (title, name, draw) in zip("abcd", axes.flat, parts):
-            part = getattr(result, name)
-            passed = None
+        for letter, ax, (title, name, word, draw) in zip("abcd", axes.flat, parts):
+            part, tests = getattr(result, name), [test for test in result.tests if word in test["name"]]
             if part is None:
-                say(ax, f"not computed: {getattr(result, f'{name}_missing_reason')}")
+                reason = getattr(result, f"{name}_missing_reason")
+                say(ax, reason if reason.startswith("not computed") else f"not computed: {reason}")
             elif name == "mismatch":
-                passed = draw(ax, part, result.mismatch_threshold_percent)
+                draw(ax, part, tests, result.mismatch_threshold_percent)
             else:
-                passed = draw(ax, part)
-            _title(ax, letter, title, passed)
+                draw(ax, part)
+            _title(ax, letter, title, _verdict(tests))
     return figure
+
+
+def _verdict(tests) -> bool | None:
+    """Whether all tests that apply were passed; None where none applies."""
+    verdicts = [test["passed"] for test in tests if test["passed"] is not None]
+    return all(verdicts) if verdicts else None
 
 
 def _title(ax, letter, title, passed):
@@ -67,17 +74,14 @@ def _title(ax, letter, title, passed):
         )
 
 
-def _limit(ax, value, text=None):
+def _limit(ax, value):
     ax.axhline(value, color=GUIDE, ls=DASHES, lw=0.9, zorder=1)
-    if text:
-        where = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-        ax.annotate(text, (1, value), (-2, 2), ha="right", va="bottom", color=GUIDE, size="small", **where)
 
 
 # --- panels -------------------------------------------------------------------------------------------------
 
 
-def _patch_test(ax, patch) -> bool | None:
+def _patch_test(ax, patch):
     """RMS over each label and the largest of all, without strain (full) and with it (hatched)."""
     unstrained, strained = patch.rms_unstrained_eV_per_A, patch.rms_strained_eV_per_A
     roles = [role for role in ROLES if role in unstrained or role in strained]
@@ -103,20 +107,18 @@ def _patch_test(ax, patch) -> bool | None:
                 zorder=2,
             )
         ax.bar(0, np.nan, fc="#DDDDDD", ec=INK, lw=0.6, hatch=hatch, label=label)
-    ax.set_yscale("log")
     shown = np.array([v for _, values, _ in cases for v in values if v is not None and v > 0])
     limit = patch.threshold_eV_per_A
     if len(shown):
+        ax.set_yscale("log")
         top = max(shown.max(), limit or 0.0)
         ax.set_ylim(max(min(shown.min(), limit or np.inf) / 3, 1e-8 * top), 6 * top)
     ax.set_xticks(range(len(groups)), [f"rms {group}" if group != "max" else "largest" for group in groups])
     ax.tick_params(axis="x", length=0)
     ax.set_ylabel("spurious force (eV/Å)")
     ax.legend(loc="upper left", ncols=2)
-    if limit is None:
-        return None
-    _limit(ax, limit)
-    return max(values[-1] for _, values, _ in cases) <= limit
+    if limit is not None:
+        _limit(ax, limit)
 
 
 def _largest_component(strain) -> str:
@@ -126,7 +128,7 @@ def _largest_component(strain) -> str:
     return rf"$\epsilon_{{{'xyz'[i]}{'xyz'[j]}}}$ = {100 * strain[i, j]:g} %"
 
 
-def _buffer_series(ax, series) -> bool | None:
+def _buffer_series(ax, series):
     """RMS and largest error against width; the study's own width is marked."""
     core = COLOURS["core"]
     ax.plot(
@@ -138,7 +140,7 @@ def _buffer_series(ax, series) -> bool | None:
         label="largest",
     )
     ax.plot(series.width, series.rms_core_error_eV_per_A, "o-", color=core, label="rms")
-    ax.set_yscale("log")
+    log_y(ax, series.max_core_error_eV_per_A)
     hops = series.width_unit == "hops"
     ax.set_xlabel("buffer width (hops)" if hops else "buffer width (Å)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -157,61 +159,62 @@ def _buffer_series(ax, series) -> bool | None:
         )
     name = f"{series.engine} as a stand-in" if series.stand_in else series.engine
     ax.legend(loc="lower left", title=name or None, title_fontsize="small", alignment="left")
-    if series.threshold_eV_per_A is None:
-        return None
-    _limit(ax, series.threshold_eV_per_A)
-    if series.study_width is None:
-        return None
-    nearest = np.argmin(np.abs(series.width - series.study_width))
-    return bool(series.rms_core_error_eV_per_A[nearest] <= series.threshold_eV_per_A)
+    if series.threshold_eV_per_A is not None:
+        _limit(ax, series.threshold_eV_per_A)
 
 
-def _mismatch(ax, match, threshold) -> bool | None:
-    """Difference of each constant in percent, with the two values in words."""
+def _mismatch(ax, match, tests, threshold):
+    """Difference of each constant in percent, with the two values in words.
+
+    Where the study matches the two descriptions, what is left is drawn over what there was (open marks).
+    """
     pairs = match.pairs()
     labels = list(pairs)[::-1]
-    percent = np.array([match.percent.get(label, np.nan) for label in labels])
-    rows = np.arange(len(labels))
-    if threshold is not None:
-        ax.axvspan(-threshold, threshold, color=mixed(PASS, "white", 0.82), lw=0, zorder=0)
-    ax.axvline(0, color=GUIDE, lw=0.7, zorder=1)
-    inside = np.abs(percent) <= (np.inf if threshold is None else threshold)
-    ax.hlines(
-        rows,
-        0,
-        percent,
-        color=np.where(inside, PASS, FAIL) if threshold is not None else ACCENT,
-        lw=1.1,
-        zorder=2,
+    limits = {"lattice": None, "elastic": threshold}
+    limits |= {kind: test["threshold"] for test in tests for kind in limits if kind in test["name"]}
+    matched = any("lattice" in test["name"] and test["passed"] is None for test in tests)
+    left = match.percent_matched() if matched else match.percent
+    reach = max(
+        map(
+            abs, (*match.percent.values(), *left.values(), *(limit or 0.0 for limit in limits.values()), 1e-3)
+        )
     )
-    for passed, colour in ((True, PASS), (False, FAIL)):
-        some = inside == passed
-        ax.plot(percent[some], rows[some], "o", color=colour if threshold is not None else ACCENT, zorder=3)
-    ax.set_yticks(rows, [_with_subscript(label) for label in labels])
-    ax.set_ylim(-0.6, len(labels) - 0.4)
-    reach = max(np.nanmax(np.abs(percent), initial=0.0), threshold or 0.0, 1e-3)
-    ax.set_xlim(-1.15 * reach, 1.15 * reach)
-    for row, label in zip(rows, labels):
+    ax.axvline(0, color=GUIDE, lw=0.7, zorder=1)
+    for row, label in enumerate(labels):
         host, engine = pairs[label]
-        side = -1 if percent[row] > 0 else 1  # where the row's own line is not
+        lattice = label in "abc"
+        percent, limit = match.percent.get(label, np.nan), limits["lattice" if lattice else "elastic"]
+        if limit is not None:
+            ax.fill_betweenx(
+                [row - 0.5, row + 0.5], -limit, limit, color=mixed(PASS, "white", 0.82), lw=0, zorder=0
+            )
+        if matched:
+            ax.plot(percent, row, "o", mfc="white", mec=GUIDE, mew=0.7, zorder=2)
+        judged = left.get(label, np.nan)
+        colour = ACCENT if limit is None else PASS if abs(judged) <= limit else FAIL
+        ax.hlines(row, 0, judged, color=colour, lw=1.1, zorder=2)
+        ax.plot(judged, row, "o", color=colour, zorder=3)
+        side = -1 if (judged or percent) > 0 else 1  # where the row's own line is not
         ax.annotate(
-            f"{host:.4g} → {engine:.4g} {'Å' if label in 'abc' else 'GPa'}",
-            (0, row),
-            (4 * side, 0),
+            f"{host:.4g} → {engine:.4g} {'Å' if lattice else 'GPa'}",
+            (min(0.0, judged) if side < 0 else max(0.0, judged), row),
+            (5 * side, 0),
             textcoords="offset points",
             ha="left" if side > 0 else "right",
             va="center",
             size="small",
         )
-    ax.set_xlabel("engine − host (%)")
-    return None if threshold is None else bool(inside.all())
+    ax.set_yticks(range(len(labels)), [_with_subscript(label) for label in labels])
+    ax.set_ylim(-0.6, len(labels) - 0.4)
+    ax.set_xlim(-1.15 * reach, 1.15 * reach)
+    ax.set_xlabel("engine − host (%); open: before matching" if matched else "engine − host (%)")
 
 
 def _with_subscript(label):
     return f"$C_{{{label[1:]}}}$" if label.startswith("C") else f"${label}$"
 
 
-def _energy_drift(ax, drift) -> bool | None:
+def _energy_drift(ax, drift):
     """Total energy since the start, its straight line, and the cone that the threshold allows."""
     time = drift.times_fs
     change = drift.change_meV_per_atom
@@ -236,4 +239,3 @@ def _energy_drift(ax, drift) -> bool | None:
     ax.set_xlabel("time (fs)")
     ax.set_ylabel("total energy − first (meV/atom)")
     ax.margins(x=0)
-    return None if limit is None or slope is None else bool(abs(slope) <= limit)

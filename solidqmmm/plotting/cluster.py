@@ -25,7 +25,8 @@ from solidqmmm.plotting.style import COLOURS, GUIDE, INK, SINGLE_COLUMN, axes_fo
 SPHERE = {"core": 0.48, "buffer": 0.40, "cap": 0.42, "host": 0.34}  # drawn radii in covalent radii
 TOUCH = 1.25  # atoms nearer than this many sums of covalent radii are bonded
 MARGIN = 0.3  # around the picture in angstrom
-SCALE_STRIP, LEGEND_STRIP = 0.22, 0.3  # inches below the picture
+SCALE_STRIP, LEGEND_STRIP, LEGEND_ROW = 0.22, 0.14, 0.155  # inches below the picture
+LARGE = 300  # spheres; above, what lies in front of the core is cut away by default
 PALETTE_STEPS = (
     (None, 0.0),
     ("black", 0.35),
@@ -36,17 +37,18 @@ PALETTE_STEPS = (
 _DASHED_RING = Path.make_compound_path(*(Path.arc(angle, angle + 28) for angle in range(0, 360, 45)))
 
 
-def draw_cluster(cluster, crystal=None, ax=None, *, centre=None, view=None, legend=True):
+def draw_cluster(cluster, crystal=None, ax=None, *, centre=None, view=None, cutaway=None, legend=True):
     """Draws a cluster.
 
     Args:
         cluster: The Cluster.
-        crystal: The crystal it was carved from in its present state (relaxed, say); drawn as carved without
-            it.
+        crystal: The crystal it was carved from in its present state (relaxed, say); drawn as carved without it.
         ax: Axes to draw into; a new figure of one column's width without them.
-        centre: The defect in angstrom, shape=(3,), marked by a dashed ring; by default the middle of the
-            core where no atom is (a vacancy). False for no mark.
+        centre: The defect in angstrom, shape=(3,), marked by a dashed ring; by default the middle of the core where
+            no atom is (a vacancy). False for no mark.
         view: Direction from the cluster to the eye, shape=(3,); chosen by itself if None.
+        cutaway: Whether to leave out what lies in front of the core; by default only in clusters of more than 300
+            atoms, whose core would be out of sight.
         legend: Whether to explain the colours.
 
     Returns:
@@ -55,24 +57,26 @@ def draw_cluster(cluster, crystal=None, ax=None, *, centre=None, view=None, lege
     scene = _Scene.of(cluster, crystal)
     if centre is None:
         centre = scene.empty_middle()
-    elif centre is not False:
-        centre = scene.nearest_image(centre, cluster)
-    if centre is False:
-        centre = None
+    else:
+        centre = None if centre is False else scene.nearest_image(centre, cluster)
     frame = _frame(view, cluster, scene, centre)
+    if len(scene.positions) > LARGE if cutaway is None else cutaway:
+        scene = scene.behind(frame[2])
     flat = scene.positions @ frame[:2].T
     low, high = (flat - scene.radii[:, None]).min(axis=0), (flat + scene.radii[:, None]).max(axis=0)
+    handles = _legend_handles(scene, centre) if legend else []
+    columns = len(handles) if len(handles) < 6 else -(-len(handles) // 2)
 
     width = high[0] - low[0] + 2 * MARGIN
     with style():
+        strip = LEGEND_STRIP + LEGEND_ROW * -(-len(handles) // columns) if handles else 0.0
         if ax is None:
             inch = SINGLE_COLUMN / width  # of one angstrom
-            height = inch * (high[1] - low[1] + 2 * MARGIN) + SCALE_STRIP + (LEGEND_STRIP if legend else 0.0)
+            height = inch * (high[1] - low[1] + 2 * MARGIN) + SCALE_STRIP + strip
             full = {"left": 0, "right": 1, "bottom": 0, "top": 1}
             ax = axes_for(None, figsize=(SINGLE_COLUMN, height), layout="none", gridspec_kw=full)
         else:
-            box = ax.get_window_extent()
-            inch = max(box.width / ax.figure.dpi, 0.5) / width
+            inch = max(ax.get_window_extent().width / ax.figure.dpi, 0.5) / width
         below = low[1] - MARGIN - SCALE_STRIP / inch
         ax.set_aspect("equal")
         ax.set_axis_off()
@@ -82,15 +86,9 @@ def draw_cluster(cluster, crystal=None, ax=None, *, centre=None, view=None, lege
         _scale_bar(ax, low[0], below, 0.4 * width)
         _directions(ax, frame, cluster, np.array([high[0], below]), inch)
         ax.set_xlim(low[0] - MARGIN, high[0] + MARGIN)
-        ax.set_ylim(below - (LEGEND_STRIP / inch if legend else 0.0), high[1] + MARGIN)
-        if legend:
-            handles = _legend_handles(scene, centre)
-            ax.legend(
-                handles=handles,
-                loc="lower center",
-                ncols=len(handles) if len(handles) < 6 else 3,
-                borderaxespad=0.5,
-            )
+        ax.set_ylim(below - strip / inch, high[1] + MARGIN)
+        if handles:
+            ax.legend(handles=handles, loc="lower center", ncols=columns, borderaxespad=0.4)
     return ax
 
 
@@ -101,8 +99,9 @@ def draw_cluster(cluster, crystal=None, ax=None, *, centre=None, view=None, lege
 class _Scene:
     """Spheres with roles, and bonds between them.
 
-    `roles` are 'core', 'buffer', 'cap', and 'host' for what lies outside; `bonds` are pairs of spheres,
-    `cut` pairs of sphere and outer atom.
+    `roles` are 'core', 'buffer', 'cap', and 'host' for what lies outside; `bonds` are pairs of spheres, `cut` pairs
+    of cap and outer atom. `stubs` are spheres bonded to the next period of a periodic cluster, `stub_ends` the
+    points halfway.
     """
 
     positions: np.ndarray
@@ -111,6 +110,8 @@ class _Scene:
     radii: np.ndarray
     bonds: np.ndarray
     cut: np.ndarray
+    stubs: np.ndarray
+    stub_ends: np.ndarray
 
     @classmethod
     def of(cls, cluster, crystal=None) -> _Scene:
@@ -121,24 +122,41 @@ class _Scene:
         caps, n = cluster.caps, cluster.n_quantum
         outer = cluster.bonded_outer_positions(positions, cell)
         cap_positions = link_atoms.place(positions[caps.inner], outer, caps.length, caps.ratio)
-        images, image_of = _distinct(outer)
+        # caps at the host's own bond length sit on the outer atoms, which are then not drawn again
+        apart = np.flatnonzero(np.linalg.norm(outer - cap_positions, axis=1) > 0.6)
+        images, first, image_of = _distinct(outer[apart])
         inside = np.vstack([positions[:n], cap_positions])
-        inside_numbers = cluster.engine_numbers
-        near = _bonded(positions[:n], cluster.numbers[:n])
         cap_index = n + np.arange(len(caps))
-        first_outer = len(inside)
-        outer_numbers = (
-            cluster.numbers[caps.outer][np.unique(image_of, return_index=True)[1]] if len(caps) else []
-        )
+        stubs, stub_ends = _across(positions[:n], cluster.numbers[:n], cell[list(cluster.periodic_axes)])
+        near = _bonded(positions[:n], cluster.numbers[:n])
         roles = [*np.where(cluster.core, "core", "buffer"), *["cap"] * len(caps), *["host"] * len(images)]
-        numbers = np.concatenate([inside_numbers, outer_numbers]).astype(int)
+        numbers = np.concatenate([cluster.engine_numbers, cluster.numbers[caps.outer[apart[first]]]]).astype(
+            int
+        )
         return cls(
             positions=np.vstack([inside, images]),
             numbers=numbers,
             roles=np.array(roles),
             radii=np.array([SPHERE[role] for role in roles]) * covalent_radii[numbers],
             bonds=np.vstack([near, np.column_stack([caps.inner, cap_index])]).astype(int),
-            cut=np.column_stack([cap_index, first_outer + image_of]).astype(int),
+            cut=np.column_stack([cap_index[apart], len(inside) + image_of]).astype(int),
+            stubs=stubs,
+            stub_ends=stub_ends,
+        )
+
+    def behind(self, toward) -> _Scene:
+        """Without what lies nearer to the eye than the core."""
+        depth = self.positions @ toward
+        core = self.roles == "core"
+        keep = core | (depth <= depth[core].max() + 1.0)
+        place = np.cumsum(keep) - 1
+        bonds, cut = (pairs[keep[pairs].all(axis=1)] for pairs in (self.bonds, self.cut))
+        return _Scene(
+            *(values[keep] for values in (self.positions, self.numbers, self.roles, self.radii)),
+            place[bonds],
+            place[cut],
+            place[self.stubs[keep[self.stubs]]],
+            self.stub_ends[keep[self.stubs]],
         )
 
     def is_empty(self, point) -> bool:
@@ -159,11 +177,11 @@ class _Scene:
 
 
 def _distinct(points):
-    """Points without repetitions, and the place of each in them."""
+    """Points without repetitions, where each is first, and the place of every given point among them."""
     if not len(points):
-        return np.empty((0, 3)), np.empty(0, dtype=int)
+        return np.empty((0, 3)), np.empty(0, dtype=int), np.empty(0, dtype=int)
     _, first, place = np.unique(np.round(points, 3), axis=0, return_index=True, return_inverse=True)
-    return points[first], place.ravel()
+    return points[first], first, place.ravel()
 
 
 def _bonded(positions, numbers) -> np.ndarray:
@@ -174,6 +192,19 @@ def _bonded(positions, numbers) -> np.ndarray:
     pairs = cKDTree(positions).query_pairs(2 * TOUCH * radii.max(), output_type="ndarray").reshape(-1, 2)
     distance = np.linalg.norm(positions[pairs[:, 0]] - positions[pairs[:, 1]], axis=1)
     return pairs[distance < TOUCH * (radii[pairs[:, 0]] + radii[pairs[:, 1]])]
+
+
+def _across(positions, numbers, periods):
+    """Atoms bonded to atoms of the next period, and the middle of each such bond."""
+    shifts = [s @ periods for s in map(np.array, product((-1, 0, 1), repeat=len(periods))) if s.any()]
+    atoms, ends, n = [np.empty(0, dtype=int)], [np.empty((0, 3))], len(positions)
+    for shift in shifts:
+        both = np.vstack([positions, positions + shift])
+        pairs = _bonded(both, np.tile(numbers, 2))
+        pairs = pairs[(pairs[:, 0] < n) & (pairs[:, 1] >= n)]
+        atoms.append(pairs[:, 0])
+        ends.append(both[pairs].mean(axis=1))
+    return np.concatenate(atoms), np.vstack(ends)
 
 
 # --- from where ---------------------------------------------------------------------------------------------
@@ -264,6 +295,8 @@ def _painted(scene, frame):
     for i, j in scene.bonds:
         colours = [tones[scene.roles[end], scene.numbers[end]] for end in (i, j)]
         painter.bond(i, j, *colours, thin="cap" in (scene.roles[i], scene.roles[j]))
+    for k, end in zip(scene.stubs, scene.stub_ends):
+        painter.half_bond(k, end, tones[scene.roles[k], scene.numbers[k]])
     for i, j in scene.cut:
         painter.cut_bond(i, j)
     return painter.collection()

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from solidqmmm.plotting.style import COLOURS, GUIDE, INK, ROLES, SINGLE_COLUMN, axes_for, mixed, style
+from solidqmmm.plotting.style import COLOURS, GUIDE, INK, ROLES, SINGLE_COLUMN, axes_for, log_y, mixed, style
 
 SMALLEST_SHOWN = 1e-6  # angstrom; atoms that moved less are drawn here
 
@@ -47,14 +47,16 @@ def plot_displacements(result, ax=None):
                 zorder=3 - ROLES.index(role) / 4,
                 rasterized=of_role.sum() > 2000,  # else the PDF of a million atoms has a million circles
             )
-        ax.set_xscale("log")
-        ax.set_yscale("log")
+        if len(distance):
+            ax.set_xscale("log")
+            ax.set_yscale("log")
         _distance_ticks(ax, distance)
         _elastic_guide(ax, distance, norm)
         ax.set_xlabel("distance from the defect (Å)")
         ax.set_ylabel("displacement (Å)")
         handles, names = ax.get_legend_handles_labels()
-        ax.legend(handles[::-1], names[::-1], loc="best")
+        if handles:
+            ax.legend(handles[::-1], names[::-1], loc="best")
     return ax
 
 
@@ -125,12 +127,13 @@ def plot_convergence(result, ax=None):
                 mfc=COLOURS[role],
                 mec=mixed(COLOURS[role], "black", 0.4),
                 mew=0.5,
-                label=f"in the {role}" if role != "frozen" else role,
+                label=f"in the {role}",
             )
-        ax.set_yscale("log")
+        log_y(ax, trace.max_force_eV_per_A)
         _threshold(ax, result.fmax_eV_per_A, f"{result.fmax_eV_per_A:g} eV/Å")
         ax.set_ylabel("largest force (eV/Å)")
-        ax.legend(loc="upper right")
+        if len(trace):
+            ax.legend(loc="upper right")
         lowest = ax if below is None else below
         if below is not None:
             _energies(below, calls, trace.energy_eV)
@@ -238,4 +241,6 @@ def _pair_distances(ax, before, after):
     ax.set_xticks(rank if len(rank) <= 6 else rank[:: -(-len(rank) // 6)])
     ax.margins(x=0.12, y=0.15)
     if len(before):
-        ax.legend(loc="best", handlelength=0.8)
+        ax.legend(
+            loc="lower right", bbox_to_anchor=(1.05, 0.98), ncols=2, handlelength=0.7, columnspacing=0.8
+        )

@@ -62,11 +62,14 @@ class Painter:
     def bond(self, i: int, j: int, colour_i, colour_j, thin: bool = False) -> None:
         """A rod between spheres i and j: from each surface to the middle in the colour of that end."""
         middle = (self.positions[i] + self.positions[j]) / 2
-        for end, colour in ((i, colour_i), (j, colour_j)):
-            along = middle - self.positions[end]
-            length = np.linalg.norm(along)
-            start = self.positions[end] + along * min(0.9 * self.radii[end] / length, 0.95)
-            self._rod(start, middle, ROD * (0.7 if thin else 1.0), colour, self.fade[end])
+        self.half_bond(i, middle, colour_i, thin)
+        self.half_bond(j, middle, colour_j, thin)
+
+    def half_bond(self, k: int, end, colour, thin: bool = False) -> None:
+        """A rod from the surface of sphere k to the point `end` in angstrom, shape=(3,)."""
+        along = end - self.positions[k]
+        start = self.positions[k] + along * min(0.9 * self.radii[k] / np.linalg.norm(along), 0.95)
+        self._rod(start, end, ROD * (0.7 if thin else 1.0), colour, self.fade[k])
 
     def cut_bond(self, i: int, j: int) -> None:
         """A dashed line from sphere i to ring j."""
@@ -104,4 +107,6 @@ class Painter:
         """All strokes, the farthest first."""
         ordered = sorted(self._strokes, key=lambda stroke: stroke[0])
         _, paths, faces, edges, widths = zip(*ordered)
-        return PathCollection(paths, facecolors=faces, edgecolors=edges, linewidths=widths, zorder=2)
+        drawn = PathCollection(paths, facecolors=faces, edgecolors=edges, linewidths=widths, zorder=2)
+        drawn.set_rasterized(len(self.positions) > MANY)  # else a PDF of many megabytes
+        return drawn

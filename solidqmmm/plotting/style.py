@@ -84,6 +84,12 @@ def save_figure(drawn, path, formats=("png", "pdf")) -> list[Path]:
     return written
 
 
+def log_y(ax, *values):
+    """A logarithmic y axis, unless nothing is positive (perfect results are zero)."""
+    if any(np.any(np.asarray(some) > 0) for some in values):
+        ax.set_yscale("log")
+
+
 def mixed(colour, other, amount: float) -> np.ndarray:
     """`colour` with a share of `amount` (0 to 1) of `other` in it, as RGB, shape=(3,)."""
     to_rgb = mpl.colors.to_rgb

@@ -94,6 +94,17 @@ class MatchingResult(Result):
                 found[f"C{i + 1}{j + 1}"] = (float(host[i, j]), float(engine[i, j]))
         return found
 
+    def percent_matched(self) -> dict[str, float]:
+        """`percent` as matching leaves it: lattice and bulk modulus agree, C becomes C B_host / B_engine."""
+        if self.bulk_modulus_host_GPa is None or self.bulk_modulus_engine_GPa is None:
+            return {}
+        scale = self.bulk_modulus_host_GPa / self.bulk_modulus_engine_GPa
+        return {
+            label: 100 * (scale * engine / host - 1) if label.startswith("C") else 0.0
+            for label, (host, engine) in self.pairs().items()
+            if host
+        }
+
     def summary(self) -> list[tuple[str, str]]:
         """Rows of label and value for a table."""
         rows = []
