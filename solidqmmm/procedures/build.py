@@ -64,7 +64,8 @@ def build_model(study: Study, *, log_dir=None) -> Model:
     if study.region is not None and study.qm is not None:
         partition = select_partition(study, crystal, defect)
         rules = study.caps.rules()
-        partition = complete_partition(crystal, partition, rules, bond_rules(study), study.caps.periodic_axes)
+        bonds = bond_rules(study, defect, crystal.species)
+        partition = complete_partition(crystal, partition, rules, bonds, study.caps.periodic_axes)
         folder = None if log_dir is None else Path(log_dir)
         engine = make_engine(study.qm, log_dir=folder, search_dirs=(study.folder,))
         if folder is not None:
@@ -119,6 +120,11 @@ class Model:
         """The quantum cluster as the host sees it; None for the host alone."""
         return None if self.engine is None else self._carved(self.crystal, self.partition)
 
+    @property
+    def bond_rules(self) -> BondRules:
+        """Who is bonded."""
+        return bond_rules(self.study, self.defect, self.crystal.species)
+
     @cached_property
     def classical(self) -> LammpsEngine:
         """The host's potential as an engine for clusters and unit cells."""
@@ -156,7 +162,7 @@ class Model:
             crystal,
             partition,
             self.study.caps.rules(),
-            bond_rules=bond_rules(self.study),
+            bond_rules=self.bond_rules,
             periodic_axes=self.study.caps.periodic_axes,
             stretch=stretch,
         )
@@ -223,7 +229,7 @@ class Model:
         study.__pydantic_private__ = self.study.__pydantic_private__
         partition = select_partition(study, self.crystal, self.defect)
         partition = complete_partition(
-            self.crystal, partition, study.caps.rules(), bond_rules(study), study.caps.periodic_axes
+            self.crystal, partition, study.caps.rules(), self.bond_rules, study.caps.periodic_axes
         )
         return Model(study, self.unit, self.perfect, self.crystal, self.defect, partition, self.engine, self.log_dir)
 
@@ -247,10 +253,13 @@ class Model:
 # --- regions --------------------------------------------------------------------------------------------------
 
 
-def bond_rules(study: Study) -> BondRules:
-    """Who is bonded, by the study's region."""
+def bond_rules(study: Study, defect: Defect | None, species) -> BondRules:
+    """Who is bonded, by the study's region; a substituting atom to whatever the atom that it replaces was bonded to."""
     bonds = getattr(study.region, "bonds", None)
-    return BondRules() if bonds is None else BondRules(scale=bonds.scale, cutoffs=dict(bonds.cutoffs))
+    rules = BondRules() if bonds is None else BondRules(scale=bonds.scale, cutoffs=dict(bonds.cutoffs))
+    if defect is None or defect.kind != "substitution":
+        return rules
+    return rules.with_substitute(defect.element, defect.replaced, species)
 
 
 def select_partition(study: Study, crystal: Crystal, defect: Defect | None) -> Partition:
@@ -259,7 +268,7 @@ def select_partition(study: Study, crystal: Crystal, defect: Defect | None) -> P
     Raises:
         RegionError: If nothing is selected, or a sphere meets its own image.
     """
-    region, rules = study.region, bond_rules(study)
+    region, rules = study.region, bond_rules(study, defect, crystal.species)
     centre = _centre(study, crystal, defect)
     core = _selected(crystal, region.core, region, centre, defect, rules)
     if len(core) == 0:
@@ -268,11 +277,20 @@ def select_partition(study: Study, crystal: Crystal, defect: Defect | None) -> P
     if region.buffer is not None and region.buffer.hops is not None:
         buffer = grown_by_hops(crystal, core, region.buffer.hops, rules)
     elif region.buffer is not None and region.buffer.radius > 0:
-        buffer = grown_by_radius(crystal, core, region.buffer.radius)
+        buffer = _within(crystal, core, region.core, region.buffer.radius, centre)
     frozen = np.empty(0, dtype=int)
     if region.frozen is not None:
         frozen = _selected(crystal, region.frozen, region, centre, defect, rules)
     return partition_from(crystal, core, buffer, centre=centre, frozen=frozen)
+
+
+def _within(crystal: Crystal, core, selection: Selection, width: float, centre) -> np.ndarray:
+    """Atoms within `width` of the core: of the sphere or cylinder that it fills, or else of any of its atoms."""
+    if selection.kind == "radius":
+        return within_radius(crystal, centre, selection.radius + width)
+    if selection.kind == "line":
+        return within_line(crystal, centre, selection.line.direction, selection.radius + width)
+    return grown_by_radius(crystal, core, width)
 
 
 def _centre(study: Study, crystal: Crystal, defect: Defect | None):

@@ -178,11 +178,12 @@ def _require_no_self_contact(crystal, quantum, positions, bonds: Bonds, periodic
     shift[:, list(periodic_axes)] = 0
     wrong = np.flatnonzero(shift.any(axis=1))
     if len(wrong):
-        axis = int(np.flatnonzero(shift[wrong[0]])[0])
+        axes = np.flatnonzero(shift.any(axis=0)).tolist()
+        where = ", ".join(f"{axis} (width {crystal.widths[axis]:.2f} A)" for axis in axes)
         raise RegionError(
             f"the quantum region (core and buffer, {len(quantum)} atoms) wraps onto its own periodic image along cell vector "
-            f"{axis}, whose width is {crystal.widths[axis]:.2f} A: use a larger supercell, a smaller core or buffer, or make "
-            f"the cluster periodic along it (caps.periodic_axes: [{axis}])"
+            f"{where}: use a larger supercell, a smaller core or buffer, or make the cluster periodic along it "
+            f"(caps.periodic_axes: {axes})"
         )
 
 
@@ -243,8 +244,8 @@ def _valence_electrons(z: int) -> int:
     group = Element(chemical_symbols[z]).group
     if 3 <= group <= 11:
         raise ValueError(
-            f"no rule for the fractional cap of {chemical_symbols[z]} (group {group}): fractional pseudo-hydrogens are known for "
-            "main-group elements; use caps.kind hydrogen"
+            f"no rule for the fractional cap of {chemical_symbols[z]} (group {group}): fractional pseudo-hydrogens are "
+            "known for main-group elements; use caps.kind hydrogen"
         )
     return group if group <= 2 else group - 10
 
@@ -256,5 +257,7 @@ def _with_even_electrons(quantum_numbers, caps: LinkAtoms, reference, core) -> L
         return caps
     middle = reference[: len(core)][core].mean(axis=0)
     farthest = np.argmax(np.linalg.norm(reference[caps.inner] - middle, axis=1))
-    logger.warning("odd number of electrons: the cap farthest from the core (on region atom %d) is left out", caps.inner[farthest])
+    logger.warning(
+        "odd number of electrons: the cap farthest from the core (on region atom %d) is left out", caps.inner[farthest]
+    )
     return caps.without(farthest)

@@ -25,7 +25,12 @@ def within_radius(crystal: Crystal, centre, radius: float) -> np.ndarray:
 
 
 def within_line(crystal: Crystal, point, direction, radius: float) -> np.ndarray:
-    """Atoms within `radius` (angstrom) of the line through `point` along `direction` (a dislocation, a crack front)."""
+    """Atoms within `radius` (angstrom) of the line through `point` along `direction` (a dislocation, a crack front).
+
+    Raises:
+        RegionError: If the cylinder is so thick that it meets its own periodic image.
+    """
+    _require_room(crystal, radius, along=direction)
     return np.flatnonzero(
         distances_to_line(crystal.positions, point, direction, crystal.cell, crystal.pbc) <= radius
     )
@@ -106,12 +111,18 @@ def partition_from(crystal: Crystal, core, buffer=(), *, centre=None, frozen=())
     return Partition(labels, centre)
 
 
-def _require_room(crystal: Crystal, radius: float):
+def _require_room(crystal: Crystal, radius: float, along=None):
+    """A sphere (or a cylinder along the cell vector `along`) must not meet its own periodic image."""
     if radius <= 0:
         raise RegionError(f"a region's radius must be positive (angstrom), got {radius}")
-    widths = crystal.widths[np.asarray(crystal.pbc)]
+    counts = np.array(crystal.pbc)
+    if along is not None:
+        sine = np.linalg.norm(np.cross(crystal.cell, along), axis=1)
+        counts &= sine > 1e-6 * np.linalg.norm(crystal.cell, axis=1) * np.linalg.norm(along)
+    widths = crystal.widths[counts]
     if len(widths) and radius >= 0.5 * widths.min():
+        shape = "sphere" if along is None else "cylinder"
         raise RegionError(
-            f"a sphere of radius {radius:.2f} A meets its own periodic image: the narrowest periodic width of the cell is "
+            f"a {shape} of radius {radius:.2f} A meets its own periodic image: the narrowest periodic width of the cell is "
             f"{widths.min():.2f} A, so the radius must stay below {0.5 * widths.min():.2f} A; use a larger supercell"
         )

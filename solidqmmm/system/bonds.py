@@ -35,6 +35,23 @@ class BondRules:
             if len(names) != 2 or any(name not in atomic_numbers for name in names):
                 raise ValueError(f"bond cutoffs are given by pairs such as 'Si-O', got {pair!r}")
 
+    def with_substitute(self, element: str, replaced: str, species) -> BondRules:
+        """With `element` bonded to whatever `replaced` is bonded to: on its site a small atom is far from its neighbours.
+
+        Args:
+            element: The substituting species.
+            replaced: The species whose sites it takes.
+            species: All species of the crystal.
+        """
+        new, old = atomic_numbers[element], atomic_numbers[replaced]
+        table = self.matrix([new, old, *(atomic_numbers[symbol] for symbol in species)])
+        inherited = {}
+        for symbol in species:
+            z = atomic_numbers[symbol]
+            if table[old, z] > table[new, z] and not {f"{element}-{symbol}", f"{symbol}-{element}"} & set(self.cutoffs):
+                inherited[f"{element}-{symbol}"] = float(table[old, z])
+        return BondRules(self.scale, {**self.cutoffs, **inherited})
+
     def matrix(self, numbers) -> np.ndarray:
         """Cutoffs in angstrom by pair of atomic numbers, shape=(Z_max + 1, Z_max + 1); 0 where never bonded."""
         present = np.unique(numbers)

@@ -230,7 +230,10 @@ def _kinds_given(selection) -> list[str]:
 
 
 class Buffer(Section):
-    """Atoms around the core, by hops along bonds or by distance in angstrom (exactly one)."""
+    """Atoms around the core, by hops along bonds or by distance in angstrom (exactly one).
+
+    Around a core that is a sphere or a cylinder, the distance widens that; otherwise it counts from the core's atoms.
+    """
 
     EXAMPLE: ClassVar[str] = "{hops: 2} or {radius: 6.0}"
 
