@@ -27,12 +27,12 @@ def zincblende(name="GaAs", a=5.65) -> Crystal:
     return Crystal.of(bulk(name, "zincblende", a=a, cubic=True)).supercell([3, 3, 3])
 
 
-def region(crystal, core=1, buffer=1, atom=0, rules=HYDROGEN, axes=()) -> Partition:
+def region(crystal, core=1, buffer=1, atom=0, rules=HYDROGEN) -> Partition:
     chosen = grown_by_hops(crystal, [atom], core, RULES)
     partition = partition_from(
         crystal, chosen, grown_by_hops(crystal, chosen, buffer, RULES), centre=crystal.positions[atom]
     )
-    return complete_partition(crystal, partition, rules, RULES, axes)
+    return complete_partition(crystal, partition, rules, RULES)
 
 
 def bonds_of(atoms, cutoff):
@@ -206,7 +206,7 @@ def test_a_line_is_periodic_and_whole(axis):
     crystal = diamond(repeats=repeats)
     core = within_line(crystal, crystal.positions[0], crystal.cell[axis], 3.0)
     partition = partition_from(crystal, core, centre=crystal.positions[0])
-    partition = complete_partition(crystal, partition, HYDROGEN, RULES, (axis,))
+    partition = complete_partition(crystal, partition, HYDROGEN, RULES)
     cluster = carve(crystal, partition, HYDROGEN, periodic_axes=(axis,))
     atoms = cluster.to_atoms()
     assert atoms.pbc.tolist() == [k == axis for k in range(3)]

@@ -65,7 +65,7 @@ def build_model(study: Study, *, log_dir=None) -> Model:
         partition = select_partition(study, crystal, defect)
         rules = study.caps.rules()
         bonds = bond_rules(study, defect, crystal.species)
-        partition = complete_partition(crystal, partition, rules, bonds, study.caps.periodic_axes)
+        partition = complete_partition(crystal, partition, rules, bonds)
         folder = None if log_dir is None else Path(log_dir)
         engine = make_engine(study.qm, log_dir=folder, search_dirs=(study.folder,))
         if folder is not None:
@@ -228,9 +228,7 @@ class Model:
         study = self.study.model_copy(update={"region": region})
         study.__pydantic_private__ = self.study.__pydantic_private__
         partition = select_partition(study, self.crystal, self.defect)
-        partition = complete_partition(
-            self.crystal, partition, study.caps.rules(), self.bond_rules, study.caps.periodic_axes
-        )
+        partition = complete_partition(self.crystal, partition, study.caps.rules(), self.bond_rules)
         return Model(study, self.unit, self.perfect, self.crystal, self.defect, partition, self.engine, self.log_dir)
 
     # --- provenance -------------------------------------------------------------------------------------------

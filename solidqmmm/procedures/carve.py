@@ -21,9 +21,7 @@ logger = logging.getLogger(__name__)
 _MAX_GROWTH = 4
 
 
-def complete_partition(
-    crystal: Crystal, partition: Partition, rules: CapRules, bond_rules: BondRules, periodic_axes=()
-) -> Partition:
+def complete_partition(crystal: Crystal, partition: Partition, rules: CapRules, bond_rules: BondRules) -> Partition:
     """The partition with its buffer extended until the rules for cut bonds hold.
 
     Atoms enter the buffer where an element of `whole_coordination` would lose a neighbour, and, with clashing "include",
@@ -181,8 +179,8 @@ def _require_no_self_contact(crystal, quantum, positions, bonds: Bonds, periodic
         axes = np.flatnonzero(shift.any(axis=0)).tolist()
         where = ", ".join(f"{axis} (width {crystal.widths[axis]:.2f} A)" for axis in axes)
         raise RegionError(
-            f"the quantum region (core and buffer, {len(quantum)} atoms) wraps onto its own periodic image along cell vector "
-            f"{where}: use a larger supercell, a smaller core or buffer, or make the cluster periodic along it "
+            f"the quantum region (core and buffer, {len(quantum)} atoms) wraps onto its own periodic image along cell "
+            f"vector {where}: use a larger supercell, a smaller core or buffer, or make the cluster periodic along it "
             f"(caps.periodic_axes: {axes})"
         )
 
@@ -204,8 +202,8 @@ def _removed_atoms(crystal, quantum, positions, cut: Bonds, periodic_axes):
     wrong = np.flatnonzero(stray.any(axis=1))
     if len(wrong):
         raise RegionError(
-            f"the quantum region ({len(quantum)} atoms) and its periodic image share the host atom {cut.j[wrong[0]]}: at least "
-            "two host atoms must lie between images; use a larger supercell or a smaller buffer"
+            f"the quantum region ({len(quantum)} atoms) and its periodic image share the host atom {cut.j[wrong[0]]}: at "
+            "least two host atoms must lie between images; use a larger supercell or a smaller buffer"
         )
     return outer, outer_positions, shift
 

@@ -108,7 +108,7 @@ class Hybrid:
         core = grown_by_hops(perfect, [0], self.core, BOND_RULES)
         buffer = grown_by_hops(perfect, core, self.buffer, BOND_RULES)
         partition = partition_from(perfect, core, buffer, centre=perfect.positions[0])
-        return complete_partition(perfect, partition, self.caps, BOND_RULES, self.periodic_axes)
+        return complete_partition(perfect, partition, self.caps, BOND_RULES)
 
     def coupling(self, perfect: Crystal, partition: Partition, quantum, classical):
         """The coupling, carved from the perfect crystal."""
