@@ -22,6 +22,7 @@ from solidqmmm.plotting.style import (
 )
 
 DASHES = (0, (4, 2))
+CENTRED = {"ha": "center", "va": "bottom", "size": "small", "color": GUIDE}
 
 
 def plot_check(result):
@@ -112,7 +113,17 @@ def _patch_test(ax, patch):
     if len(shown):
         ax.set_yscale("log")
         top = max(shown.max(), limit or 0.0)
-        ax.set_ylim(max(min(shown.min(), limit or np.inf) / 3, 1e-8 * top), 6 * top)
+        bottom = np.clip(min(shown.min(), limit or np.inf) / 3, 1e-6 * top, 1e-2 * top)
+        ax.set_ylim(bottom, top * (top / bottom) ** 0.3)  # room for the legend above the threshold
+        for bar in ax.patches:
+            if bar.get_height() < bottom:
+                ax.annotate(
+                    "0",
+                    (bar.get_x() + bar.get_width() / 2, bottom),
+                    (0, 2),
+                    textcoords="offset points",
+                    **CENTRED,
+                )
     ax.set_xticks(range(len(groups)), [f"rms {group}" if group != "max" else "largest" for group in groups])
     ax.tick_params(axis="x", length=0)
     ax.set_ylabel("spurious force (eV/Å)")
@@ -161,6 +172,8 @@ def _buffer_series(ax, series):
     ax.legend(loc="lower left", title=name or None, title_fontsize="small", alignment="left")
     if series.threshold_eV_per_A is not None:
         _limit(ax, series.threshold_eV_per_A)
+        if ax.get_yscale() == "log":  # what is zero but for rounding must not flatten the rest
+            ax.set_ylim(bottom=max(ax.get_ylim()[0], 1e-4 * series.threshold_eV_per_A))
 
 
 def _mismatch(ax, match, tests, threshold):

@@ -1,0 +1,380 @@
+"""Is the boundary good enough? The four questions of a trust report, each with a threshold and with what to do about it.
+
+1. Patch test: what forces does the coupling make in the perfect crystal, at rest and strained? (patch_test)
+2. How wrong is the force on the core with this buffer? (buffer_series)
+3. How far apart are lattice and elasticity of the two descriptions? (match)
+4. Does a short run at constant energy keep it? (energy_drift)
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from pydantic import AfterValidator, Field
+
+from solidqmmm.engines.factory import parse_settings
+from solidqmmm.errors import ConvergenceError, StructureError, StudyError
+from solidqmmm.procedures.buffer_series import Series, buffer_series, buffer_width, default_widths, in_words
+from solidqmmm.procedures.build import Model
+from solidqmmm.procedures.describe import described
+from solidqmmm.procedures.energy_drift import energy_drift
+from solidqmmm.procedures.match import match_lattices
+from solidqmmm.procedures.patch_test import patch_test, searching_strain
+from solidqmmm.results.boundary import BoundaryCheckResult, EnergyDrift, PatchTest
+from solidqmmm.results.matching import MatchingResult
+
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+def _engine_section(section: dict) -> dict:
+    try:
+        parse_settings(section)
+    except ValueError as error:
+        lines = str(error).replace("qm.", "").splitlines()
+        raise ValueError("; ".join(line.removeprefix("  - ") for line in lines[1:] or lines)) from error
+    return section
+
+
+EngineSection = Annotated[dict, AfterValidator(_engine_section)]
+
+OFF = "switched off in the study's section `check`"
+
+
+def check_boundary(
+    model: Model,
+    *,
+    patch: bool = True,
+    strain: Positive = 1e-3,
+    patch_threshold: Positive = 0.05,
+    buffers: list[NotNegative] | None = None,
+    buffer_threshold: Positive = 0.1,
+    stand_in: EngineSection | None = None,
+    rattle: Positive = 0.05,
+    max_quantum_atoms: Annotated[int, Field(gt=0)] | None = None,
+    mismatch: bool = True,
+    lattice_threshold_percent: Positive = 0.5,
+    mismatch_threshold_percent: Positive = 10.0,
+    nve_steps: Annotated[int, Field(ge=0)] = 20,
+    nve_timestep_fs: Positive = 1.0,
+    nve_temperature_K: Positive = 300.0,
+    drift_threshold: Positive = 3.0,
+    progress=None,
+) -> BoundaryCheckResult:
+    """Asks four questions about the boundary of a model. All arguments but the model are options of `check:` in a study.
+
+    Collective over MPI ranks. Engine calls go through the model's journal, so a second run goes on where the first stopped.
+
+    Args:
+        model: What `build_model` makes of a study; `model.log_dir` is where engines leave their logs.
+        patch: Whether to make the patch test (2 calls of the study's engine, 2 more on the unit cell where symmetry does not
+            make the forces of both pure crystals zero; `procedures.patch_test` says which strain is used).
+        strain: Largest component of its strain.
+        patch_threshold: Largest spurious force, eV/angstrom.
+        buffers: Buffer widths of the series, in the unit of the study's buffer (hops or angstrom); by default from none to
+            one step beyond the study's, for LAMMPS engines two. The study's own is added; an empty list leaves them out.
+        buffer_threshold: Largest RMS error of the core forces at the study's width, eV/angstrom.
+        stand_in: A section like `qm` with a cheaper engine for the buffer series: {engine: lammps, pair_style: snap, ...}.
+        rattle: Standard deviation of the random displacements for the series, angstrom; seeded by the study.
+        max_quantum_atoms: Buffers wider than the study's with more quantum atoms are left out; by default 120, without limit
+            for LAMMPS engines.
+        mismatch: Whether to compare lattice and elastic constants (some ten engine calls on the unit cell).
+        lattice_threshold_percent: Largest difference of a lattice length in percent.
+        mismatch_threshold_percent: Largest difference of bulk modulus and elastic constants in percent.
+        nve_steps: Steps of the run at constant energy, one engine call each; 0 leaves it out.
+        nve_timestep_fs: Its time step, fs.
+        nve_temperature_K: Its temperature at the start, K.
+        drift_threshold: Largest drift of the total energy in meV per moving atom per ps.
+        progress: Called as progress(done, total, message).
+
+    Returns:
+        The report. Parts that do not apply or are switched off are None, with the reason.
+
+    Raises:
+        StudyError: For a study without a quantum region, or options that do not fit it.
+        SolidQMMMError: If an engine fails at the study's own boundary.
+    """
+    if model.engine is None:
+        raise StudyError(
+            "this study has no quantum region, so there is no boundary to check: give it `qm` and `region`"
+        )
+    _require_whole_hops(model, buffers)
+    report = _Report(model)
+    meter = _Meter(progress)
+    cheap = model.engine.name == "lammps" or (stand_in or {}).get("engine") == "lammps"
+    n_widths = 0 if buffers == [] else 1 + len(buffers or default_widths(model, cheap=cheap))
+    does_drift = nve_steps > 0 and model.study.coupling.scheme != "force_mixing"
+    meter.plan(patch=2 * patch, buffers=n_widths, mismatch=33 * mismatch, drift=(nve_steps + 1) * does_drift)
+
+    if not patch:
+        report.without("patch_test", OFF)
+    elif len(model.perfect_partition.core) == 0:
+        report.without(
+            "patch_test", "no atom of the core is left in the perfect crystal (an interstitial alone)"
+        )
+    else:
+        report.patch_test(
+            patch_test(model, strain=strain, threshold=patch_threshold, progress=meter.of("patch"))
+        )
+
+    if buffers == []:
+        report.without("buffer_series", OFF)
+    else:
+        report.buffer_series(
+            buffer_series(
+                model,
+                widths=buffers,
+                stand_in=stand_in,
+                rattle=rattle,
+                max_quantum_atoms=max_quantum_atoms,
+                threshold=buffer_threshold,
+                progress=meter.of("buffers"),
+            )
+        )
+
+    if not mismatch:
+        report.without("mismatch", OFF)
+    else:
+        tick = meter.of("mismatch")
+        try:
+            found = match_lattices(
+                model.unit,
+                model.classical,
+                model.engine,
+                elastic=True,
+                warn_above_percent=np.inf,  # the report warns by its own thresholds
+                progress=lambda _done, _total, message: tick(message),
+            )
+            report.mismatch(found, lattice_threshold_percent, mismatch_threshold_percent)
+        except (StructureError, ConvergenceError) as error:
+            report.no_mismatch(str(error))
+
+    if nve_steps == 0:
+        report.without("energy_drift", OFF)
+    else:
+        found, reason = energy_drift(
+            model,
+            steps=nve_steps,
+            timestep_fs=nve_timestep_fs,
+            temperature_K=nve_temperature_K,
+            threshold=drift_threshold,
+            progress=meter.of("drift"),
+        )
+        report.energy_drift(found, reason)
+    return report.result(mismatch_threshold_percent)
+
+
+def _require_whole_hops(model, buffers):
+    unit, _ = buffer_width(model)
+    broken = [width for width in buffers or () if width != int(width)] if unit == "hops" else []
+    if broken:
+        raise StudyError(
+            f"check.buffers counts hops, as the study's buffer does, and must be whole numbers; got {broken}"
+        )
+
+
+class _Report:
+    """Collects the parts, and turns each into tests with a verdict and advice."""
+
+    def __init__(self, model: Model):
+        self.model = model
+        self.parts: dict = {}
+        self.tests: list[dict] = []
+        self.warnings: list[str] = []
+        self.unit, self.own = buffer_width(model)
+
+    def without(self, part: str, reason: str):
+        """Notes why a part is absent."""
+        self.parts |= {part: None, f"{part}_missing_reason": reason}
+
+    def result(self, mismatch_threshold_percent: float) -> BoundaryCheckResult:
+        advice = [f"{test['name']}: {test['explanation']}" for test in self.tests if test["passed"] is False]
+        words = {key: value for key, value in described(self.model).items() if key != "n_link_atoms"}
+        return BoundaryCheckResult(
+            tests=self.tests,
+            warnings=advice + self.warnings,
+            mismatch_threshold_percent=mismatch_threshold_percent,
+            **self.parts,
+            **words,
+        )
+
+    # --- the four parts ---------------------------------------------------------------------------------------
+
+    def patch_test(self, found: PatchTest):
+        self.parts["patch_test"] = found
+        limit = found.threshold_eV_per_A
+        scheme = self.model.study.coupling
+        if scheme.scheme == "force_mixing":
+            cure = f"a wider buffer: {self._wider()}"
+        elif not scheme.ghost_forces:
+            cure = "coupling: {scheme: subtractive, ghost_forces: true}, which removes what there is at rest"
+        else:
+            cure = (
+                f"a wider buffer: {self._wider()}, or a host whose elastic constants are nearer the engine's"
+            )
+        kind, vanishing = searching_strain(self.model.unit)
+        against = "" if vanishing else " (beyond the forces of the two pure crystals)"
+        words = f"largest spurious force in the perfect crystal{against}"
+        at_rest = words + _where(found.rms_unstrained_eV_per_A)
+        strained = f"{words} under a {kind} strain of {np.abs(found.strain).max():g}" + _where(
+            found.rms_strained_eV_per_A
+        )
+        self._test("patch test at rest", found.max_unstrained_eV_per_A, "eV/A", limit, at_rest, cure)
+        self._test("patch test strained", found.max_strained_eV_per_A, "eV/A", limit, strained, cure)
+
+    def buffer_series(self, found: Series):
+        self.warnings += found.warnings
+        series = found.series
+        if series is None:
+            self.without("buffer_series", found.missing_reason)
+            self._not_applicable("core-force error", "eV/A", found.missing_reason)
+            return
+        self.parts["buffer_series"] = series
+        error = dict(zip(series.width, series.rms_core_error_eV_per_A))
+        limit = series.threshold_eV_per_A
+        enough = [width for width in series.width if width > self.own and error[width] <= limit]
+        if enough:
+            cure = f"a wider buffer: {in_words(enough[0], self.unit)} passes"
+        else:
+            cure = f"a wider buffer: {self._wider(series.width.max())} or more, since no width of the series passes"
+        by = f"{series.engine}, a stand-in" if series.stand_in else series.engine
+        self._test(
+            "core-force error",
+            error[self.own],
+            "eV/A",
+            limit,
+            f"RMS error of the core forces with a buffer of {in_words(self.own, self.unit)}, against {series.reference}, "
+            f"by {by}",
+            cure,
+        )
+
+    def mismatch(self, found: MatchingResult, lattice_limit: float, elastic_limit: float):
+        self.parts["mismatch"] = found
+        self.warnings += found.warnings
+        matched = self.model.study.matching != "none"
+        lengths = {label: found.percent[label] for label in found.pairs() if label in "abc"}
+        worst = max(lengths, key=lambda label: abs(lengths[label]))
+        if matched:
+            text = "the study's matching stretches the engine's cluster and scales its energy, which removes this difference"
+            self._not_applicable("lattice mismatch", "%", text)
+        else:
+            self._test(
+                "lattice mismatch",
+                abs(lengths[worst]),
+                "%",
+                lattice_limit,
+                f"difference of {worst} between engine and host",
+                "matching: auto maps the engine's lattice on the host's",
+            )
+        percent = elastic_percent(found, matched)
+        if not percent:
+            self._not_applicable("elastic mismatch", "%", found.elastic_missing_reason)
+            return
+        worst = max(percent, key=lambda label: abs(percent[label]))
+        self._test(
+            "elastic mismatch",
+            abs(percent[worst]),
+            "%",
+            elastic_limit,
+            f"difference of {worst} between engine and host" + (", after matching" if matched else ""),
+            "a host potential nearer the engine, or "
+            + ("a larger core" if matched else "matching: auto, which makes the bulk moduli equal"),
+        )
+
+    def no_mismatch(self, reason: str):
+        self.without("mismatch", reason)
+        self._not_applicable("lattice mismatch", "%", reason)
+        self._not_applicable("elastic mismatch", "%", reason)
+
+    def energy_drift(self, found: EnergyDrift | None, reason: str | None):
+        if found is None:
+            self.without("energy_drift", reason)
+            self._not_applicable("energy drift", "meV/atom/ps", reason)
+            return
+        self.parts["energy_drift"] = found
+        self._test(
+            "energy drift",
+            abs(found.drift_meV_per_atom_per_ps),
+            "meV/atom/ps",
+            found.threshold_meV_per_atom_per_ps,
+            f"slope of the total energy over {found.times_fs[-1]:g} fs at {found.temperature_K:g} K, for each of the "
+            f"{found.n_atoms} atoms that move",
+            "a shorter nve_timestep_fs, tighter convergence or a finer grid of the engine",
+        )
+
+    # --- verdicts ---------------------------------------------------------------------------------------------
+
+    def _test(self, name, value, unit, threshold, what, cure):
+        passed = bool(value <= threshold)
+        explanation = what + ("" if passed else f"; what helps: {cure}")
+        self.tests.append(
+            {
+                "name": name,
+                "value": float(value),
+                "unit": unit,
+                "threshold": float(threshold),
+                "passed": passed,
+                "explanation": explanation,
+            }
+        )
+
+    def _not_applicable(self, name, unit, reason):
+        self.tests.append(
+            {
+                "name": name,
+                "value": None,
+                "unit": unit,
+                "threshold": None,
+                "passed": None,
+                "explanation": reason,
+            }
+        )
+
+    def _wider(self, width: float | None = None) -> str:
+        width = self.own if width is None else float(width)
+        return in_words(width + 1 if self.unit == "hops" else width + 2, self.unit)
+
+
+def elastic_percent(found: MatchingResult, matched: bool) -> dict[str, float]:
+    """Difference of bulk modulus and elastic constants, 100 (engine - host) / host, by label.
+
+    Args:
+        found: The two descriptions.
+        matched: Whether the engine's moduli count after matching, which makes the bulk moduli equal: C B_host / B_engine.
+    """
+    scale = found.bulk_modulus_host_GPa / found.bulk_modulus_engine_GPa if matched else 1.0
+    return {
+        label: 100 * (scale * engine / host - 1)
+        for label, (host, engine) in found.pairs().items()
+        if label not in "abc" and host and not (matched and label == "B")
+    }
+
+
+def _where(rms: dict[str, float]) -> str:
+    return "; rms " + ", ".join(f"{label} {value:.2g}" for label, value in rms.items())
+
+
+class _Meter:
+    """One progress over parts of different lengths: a part that takes fewer or more calls than planned fills its share."""
+
+    def __init__(self, report):
+        self.report = report
+        self.shares: dict[str, int] = {}
+
+    def plan(self, **calls: int):
+        self.shares = calls
+
+    def of(self, part: str):
+        """The callback of one part: called with a message after each of its engine calls."""
+        names = list(self.shares)
+        before = sum(self.shares[name] for name in names[: names.index(part)])
+        done = 0
+
+        def tick(message: str):
+            nonlocal done
+            done = min(done + 1, self.shares[part])
+            if self.report is not None:
+                self.report(before + done, sum(self.shares.values()), message)
+
+        return tick
