@@ -47,6 +47,7 @@ nb_execution_raise_on_error = True
 nb_merge_streams = True
 
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
 autodoc_typehints = "none"  # the docstrings say type, unit and shape
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True

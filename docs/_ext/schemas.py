@@ -97,7 +97,8 @@ def shown(value) -> str:
         return f"`{str(value).lower()}`"
     if isinstance(value, BaseModel):
         inner = {key: item for key, item in value.model_dump().items() if item is not None}
-        return "see below" if len(inner) > 3 else f"`{inner}`".replace("'", "")
+        said = ", ".join(f"{key}: {str(item).lower() if isinstance(item, bool) else item}" for key, item in inner.items())
+        return "see below" if len(inner) > 3 else f"`{{{said}}}`"
     if isinstance(value, tuple):
         value = list(value)
     return f"`{value}`"
