@@ -12,9 +12,9 @@ is exact. It belongs to this path alone: on a closed path it need not come back 
 
 A checkpoint makes the run go on as if it had not been interrupted. At each one LAMMPS is set up afresh from what is in the
 file (neighbour lists included, and for Langevin the random numbers start from a seed derived from (seed, step)), so that
-the uninterrupted and the resumed run do the same arithmetic: the host alone is equal to the last bit on one rank, a hybrid to
-rounding (1e-16 angstrom after ten steps where the new engine places its cluster differently). The variables of a Nose-Hoover
-chain cannot be set from outside LAMMPS and start from rest, which the result says.
+the uninterrupted and the resumed run do the same arithmetic: the host alone is equal to the last bit on one rank, a hybrid
+to rounding (a new engine may place its cluster differently; below 1e-14 angstrom after ten steps). The variables of a
+Nose-Hoover chain cannot be set from outside LAMMPS and start from rest, which the result says.
 
 Where a correction fails, LAMMPS has moved the atoms already: x of the failing step and the velocities half a step before it
 are saved, and a resume makes the second half of that step. Nothing but the failed call is lost; Langevin noise goes on
