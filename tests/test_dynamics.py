@@ -28,7 +28,7 @@ from solidqmmm.procedures.dynamics import run_dynamics
 from solidqmmm.procedures.select import grown_by_hops, partition_from
 from solidqmmm.procedures.trajectory import end_of_frame
 from solidqmmm.results.dynamics import DynamicsResult
-from solidqmmm.runtime import environment_for_subprocess, is_root, world
+from solidqmmm.runtime import environment_for_subprocess, is_root
 from solidqmmm.system.bonds import BondRules
 from solidqmmm.system.caps import CapRules
 from solidqmmm.system.crystal import Crystal
@@ -497,7 +497,8 @@ def test_wrong_arguments(wrong, words):
 _SCRIPT = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from test_dynamics import two_runs, world
+from solidqmmm.runtime import world
+from test_dynamics import two_runs
 assert world().size == 2
 two_runs(sys.argv[2])
 """
