@@ -39,7 +39,7 @@ def run(
     max_qm_calls: int = 60,
     algorithm: Literal["micro", "fire", "cg"] = "micro",
     rattle: float = 0.05,
-    trust_radius: float = 0.25,
+    trust_radius: float = 0.15,
     chemical_potentials: dict[str, float] | None = None,
     shells: int = 3,
     workdir: Path | None = None,

@@ -5,14 +5,19 @@ Around the last exact evaluation x_k, with d = x - x_k on the region's atoms,
     Delta E(x) ~ Delta E_k - Delta F_k . d + 1/2 d^T B d + 1/2 kappa sum_i max(0, |d_i| - Delta)^2
 
 B starts at zero: the host's own potential already carries the elasticity, and the correction's Hessian is what it lacks. It
-is learnt from pairs of exact evaluations, with s = x_{k+1} - x_k, y = -(Delta F_{k+1} - Delta F_k) and r = y - B s, by
+is learnt from pairs of exact evaluations, with s = x_{k+1} - x_k, y = -(Delta F_{k+1} - Delta F_k) and r = y - B s.
 
-    B += r r^T / (r^T s)     symmetric rank one, where the correction is the gradient of an energy: unlike BFGS it allows the
-                             indefinite curvature that a difference of two descriptions has;
-    B += r s^T / (s^T s)     Broyden's update where it is not (force mixing), whose Jacobian has no reason to be symmetric.
+Where the correction is the gradient of an energy, B stays symmetric (Bofill's mixture of the symmetric rank-one and the
+Powell-symmetric-Broyden updates): unlike BFGS it allows the indefinite curvature that a difference of two descriptions has,
+and unlike rank one alone it stays tame where r and s are nearly at right angles,
 
-The last term is a wall around the trust region: no atom of the region moves much farther than Delta in one step, however soft
-the model is. Source of the updates: J. Nocedal and S. J. Wright, Numerical Optimization (2006), sections 6.2 and 11.1.
+    B += phi r r^T / (r.s) + (1 - phi) [ (r s^T + s r^T) / (s.s) - (r.s) s s^T / (s.s)^2 ],   phi = (r.s)^2 / ((r.r)(s.s)).
+
+Where it is not (force mixing), the Jacobian has no reason to be symmetric, and B follows Broyden: B += r s^T / (s.s).
+
+The last term is a wall around the trust region: no atom of the region moves much farther than Delta in one step, however
+soft the model is. Sources: J. M. Bofill, J. Comput. Chem. 15, 1 (1994); J. Nocedal and S. J. Wright, Numerical Optimization (2006),
+section 11.1.
 """
 
 from __future__ import annotations
@@ -20,7 +25,6 @@ from __future__ import annotations
 import numpy as np
 
 from solidqmmm.engines.protocols import Contribution
-
 
 # Stiffness of the wall in eV/angstrom^2: above any negative curvature that a difference of potentials has.
 _WALL = 50.0
@@ -79,19 +83,17 @@ class Surrogate:
         self.base_forces = np.array(self.given.forces)
         self.base_energy = self.given.energy or 0.0
 
-    def learn(self, positions, forces) -> bool:
-        """Updates B so that the model reproduces the exact `forces` at `positions` (both shape=(n, 3)).
-
-        Returns:
-            Whether the update was made; it is left out where its denominator carries no information.
-        """
+    def learn(self, positions, forces):
+        """Updates B so that the model reproduces the exact `forces` at `positions` (both shape=(n, 3))."""
         s = (positions - self.base_positions).ravel()
         r = -(forces - self.base_forces).ravel() - self.hessian @ s
+        ss, rs, rr = s @ s, r @ s, r @ r
+        if ss == 0 or rr == 0:
+            return
         if not self.exact.has_energy:
-            self.hessian += np.outer(r, s / (s @ s)) if s.any() else 0.0
-            return bool(s.any())
-        denominator = r @ s
-        if abs(denominator) < 1e-2 * np.linalg.norm(r) * np.linalg.norm(s) or not s.any():
-            return False
-        self.hessian += np.outer(r, r / denominator)
-        return True
+            self.hessian += np.outer(r, s / ss)
+            return
+        phi = rs**2 / (rr * ss)
+        powell = (np.outer(r, s) + np.outer(s, r)) / ss - rs * np.outer(s, s) / ss**2
+        # phi r r^T / (r.s), written without the division by r.s
+        self.hessian += np.outer(r, r) * (rs / (rr * ss)) + (1 - phi) * powell

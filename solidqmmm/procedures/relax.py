@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 
 ALGORITHMS = ("micro", "cg", "fire")
 
+# Energy differences below this (eV) say nothing: grids and incomplete self-consistency make such noise.
+_ENERGY_NOISE = 2e-3
+
 
 @dataclass(frozen=True, eq=False)
 class Relaxation:
@@ -43,7 +46,7 @@ def relax(
     fmax: float,
     max_qm_calls: int = 60,
     algorithm: str = "micro",
-    trust_radius: float = 0.25,
+    trust_radius: float = 0.15,
     strict: bool = False,
     progress: Callable | None = None,
 ) -> Relaxation:
@@ -237,10 +240,11 @@ class _MicroIterations:
         return iterations, float(step), predicted
 
     def _is_better(self, trial, best, predicted) -> bool:
+        """Whether the step is kept; adapts the trust radius to how well the model foresaw it."""
         if self.qmmm.has_energy:
             gained = trial.total - best.total
             ratio = gained / predicted if predicted < 0 else 0.0
-            good = ratio > 0.1 or (trial.force < best.force and gained < 1e-3)
+            good = ratio > 0.1 or (gained < _ENERGY_NOISE and trial.force < best.force)
         else:
             ratio = 1.0 - trial.norm / best.norm
             good = trial.norm < 1.5 * best.norm
