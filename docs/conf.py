@@ -25,12 +25,13 @@ extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx.ext.mathjax",
+    "native_math",
     "schemas",
     "public_names",
     "bibliography",
 ]
 exclude_patterns = ["_build", "**/.ipynb_checkpoints", "jupyter_execute"]
+html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = "solidqmmm"
 html_static_path = ["_static"]
