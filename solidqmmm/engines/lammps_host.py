@@ -130,6 +130,7 @@ class LammpsHost:
         if len(indices):
             self.group("frozen", indices)
             self.command("group mobile subtract all frozen")
+            self._freeze_last()
         else:
             self.command("group mobile union all")
 
@@ -150,11 +151,7 @@ class LammpsHost:
         self.session.lmp.set_fix_external_callback(fix, attachment)
         self._attachments[name] = attachment
         self._evaluated = False
-        # Frozen atoms stay without force whatever is attached: their fix must come last.
-        if len(self.frozen):
-            if "solidqmmm_freeze" in self._fix_ids():
-                self.command("unfix solidqmmm_freeze")
-            self.command("fix solidqmmm_freeze frozen setforce 0 0 0")
+        self._freeze_last()
 
     def detach(self, name: str = "correction"):
         """Removes a correction."""
@@ -162,8 +159,13 @@ class LammpsHost:
         self.session.command(f"unfix {attachment.fix}")
         self._evaluated = False
 
-    def _fix_ids(self):
-        return self.session.lmp.available_ids("fix")
+    def _freeze_last(self):
+        """Frozen atoms stay without force whatever is attached: their fix must come after the corrections'."""
+        if not len(self.frozen):
+            return
+        if "solidqmmm_freeze" in self.session.lmp.available_ids("fix"):
+            self.command("unfix solidqmmm_freeze")
+        self.command("fix solidqmmm_freeze frozen setforce 0 0 0")
 
     def contribution(self, name: str = "correction") -> Contribution:
         """What the correction gave at the last evaluation."""
@@ -250,13 +252,17 @@ class LammpsHost:
 
     # --- work -------------------------------------------------------------------------------------------------
 
-    def minimize(self, *, fmax: float, style: str = "cg", max_iterations: int = 10000) -> int:
+    def minimize(
+        self, *, fmax: float, style: str = "cg", max_iterations: int = 10000, max_evaluations: int | None = None
+    ) -> int:
         """Relaxes all mobile atoms with one of LAMMPS's own minimizers.
 
         Args:
             fmax: Largest norm of a force at which it stops, eV/angstrom.
             style: "cg", "fire", "sd", "hftn" or "quickmin".
             max_iterations: Largest number of iterations.
+            max_evaluations: Number of force evaluations after which it stops at the end of the line search; ten times
+                `max_iterations` by default.
 
         Returns:
             Number of iterations taken.
@@ -268,7 +274,7 @@ class LammpsHost:
             self.command("min_modify norm max dmax 0.1")
         ftol = fmax / self.session.scale["energy"]
         before = self.session.thermo("step")
-        self.command(f"minimize 0.0 {ftol:.16g} {max_iterations} {10 * max_iterations}")
+        self.command(f"minimize 0.0 {ftol:.16g} {max_iterations} {max_evaluations or 10 * max_iterations}")
         self._evaluated = True
         return int(self.session.thermo("step") - before)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -55,9 +56,11 @@ def primitive(unit: Crystal) -> Crystal:
     import spglib
 
     fractional = unit.positions @ np.linalg.inv(unit.cell)
-    found = spglib.standardize_cell(
-        (unit.cell, fractional, unit.numbers), to_primitive=True, no_idealize=True, symprec=1e-4
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # spglib announces another way of saying "none found"
+        found = spglib.standardize_cell(
+            (unit.cell, fractional, unit.numbers), to_primitive=True, no_idealize=True, symprec=1e-4
+        )
     if found is None or len(found[2]) >= len(unit):
         return replace(unit, arrays={})
     cell, scaled, numbers = found

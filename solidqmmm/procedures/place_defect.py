@@ -42,10 +42,10 @@ def place_defect(
     candidates = np.flatnonzero(input_site == site)
     if len(candidates) == 0:
         raise StructureError(
-            f"defect.site {site} does not exist in the cell; its sites are {sorted(set(input_site.tolist()))[:20]}; a site that "
-            "another one stands for by translation is reached with structure: {cell: as_given}"
+            f"defect.site {site} does not exist in the cell; its sites are {sorted(set(input_site.tolist()))[:20]}; a site "
+            "that another one stands for by translation is reached with structure: {cell: as_given}"
         )
-    images = np.arange(len(supercell) // len(unit)) * len(unit) + candidates[0]
+    images = (np.arange(0, len(supercell), len(unit))[:, None] + candidates).ravel()
     fractional = supercell.positions[images] @ np.linalg.inv(supercell.cell)
     from_centre = np.linalg.norm((fractional - np.floor(fractional) - 0.5) @ supercell.cell, axis=1)
     chosen = int(images[np.argmin(np.round(from_centre, 6))])
@@ -72,7 +72,7 @@ def _distinct_interstitial(unit: Crystal, element: str, number: int) -> np.ndarr
     found = list(VoronoiInterstitialGenerator().generate(unit.with_arrays(input_site=None).to_structure(), {element}))
     if not 0 <= number < len(found):
         raise StructureError(
-            f"interstitial site {number} does not exist: {len(found)} symmetry-distinct site(s) were found for {element} (0 to "
-            f"{len(found) - 1}); or give `position` in fractional coordinates"
+            f"interstitial site {number} does not exist: {len(found)} symmetry-distinct site(s) were found for {element} "
+            f"(0 to {len(found) - 1}); or give `position` in fractional coordinates"
         )
     return np.asarray(found[number].site.frac_coords)

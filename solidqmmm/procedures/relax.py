@@ -56,8 +56,8 @@ def relax(
     in for the correction (coupling/surrogate). Host and region move together in it, so the long-ranged elastic response
     costs no quantum calls; the expensive calls only have to learn how the two descriptions differ. Steps are bounded by a
     trust radius, judged by the energy where there is one and by the forces otherwise. For force mixing the model is relaxed
-    by FIRE, which asks for forces alone. "cg" and "fire" hand the exact correction to LAMMPS's own minimizers at every force call ("cg" needs
-    an energy).
+    by FIRE, which asks for forces alone. "cg" and "fire" hand the exact correction to LAMMPS's own minimizers at every force
+    call ("cg" needs an energy); their trace knows the forces on the region's atoms only, but for its last row.
 
     Args:
         qmmm: The live hybrid crystal; it is left at the relaxed positions.
@@ -81,7 +81,7 @@ def relax(
         raise ValueError(f"`fmax` must be positive (eV/angstrom), got {fmax}")
     if algorithm == "cg" and not qmmm.has_energy:
         raise ValueError("algorithm 'cg' needs an energy, and force mixing has none: use 'micro' or 'fire'")
-    report = progress or (lambda done, total, message: None)
+    report = progress or (lambda *_: None)
     if qmmm.coupling is None:
         outcome = _relax_host(qmmm, fmax)
     elif algorithm == "micro":
@@ -134,38 +134,52 @@ def _relax_host(qmmm: QMMM, fmax) -> Relaxation:
 
 def _relax_directly(qmmm: QMMM, fmax, max_qm_calls, algorithm, report) -> Relaxation:
     """LAMMPS's own minimizer with the exact correction at every force call."""
-    recorder = _Recorder(qmmm.coupling, max_qm_calls, report)
+    recorder = _Recorder(qmmm, max_qm_calls, report)
     qmmm.host.detach()
     qmmm.host.attach(recorder)
     try:
-        qmmm.host.minimize(fmax=fmax, style=algorithm, max_iterations=max_qm_calls)
+        qmmm.host.minimize(
+            fmax=fmax, style=algorithm, max_iterations=max_qm_calls, max_evaluations=max_qm_calls
+        )
     finally:
-        qmmm.host.detach()
-        qmmm.host.attach(qmmm.coupling)
+        if qmmm.host.session.is_open:
+            qmmm.host.detach()
+            qmmm.host.attach(qmmm.coupling)
     force, atom = qmmm.largest_force()
-    trace = RelaxationTrace().with_call(
+    trace = RelaxationTrace()
+    for largest, label, seconds in recorder.calls[:-1]:
+        trace = trace.with_call(max_force=largest, region=label, seconds=seconds)
+    trace = trace.with_call(
         max_force=force,
         region=str(qmmm.partition.names()[atom]),
         energy=qmmm.energy(),
-        host_iterations=recorder.calls,
-        seconds=time.perf_counter() - recorder.started,
+        seconds=recorder.calls[-1][2],
     )
     return _finished(qmmm, fmax, trace)
 
 
 class _Recorder:
-    """Passes a correction through and counts its calls."""
+    """Passes a correction through, and notes the largest force on its atoms at every call (others it does not see)."""
 
-    def __init__(self, exact, total, report):
-        self.exact, self.total, self.report = exact, total, report
-        self.atoms, self.reference = exact.atoms, exact.reference
-        self.has_energy, self.needs_host_forces = exact.has_energy, exact.needs_host_forces
-        self.calls, self.started = 0, time.perf_counter()
+    needs_host_forces = True
+
+    def __init__(self, qmmm: QMMM, total, report):
+        self.exact, self.total, self.report = qmmm.coupling, total, report
+        self.atoms, self.reference, self.has_energy = self.exact.atoms, self.exact.reference, self.exact.has_energy
+        self.names = qmmm.partition.names()[self.atoms]
+        self.calls: list[tuple[float, str, float]] = []
+        self._positions = np.full_like(self.reference, np.inf)
 
     def evaluate(self, positions, cell, host_forces=None):
+        started = time.perf_counter()
         given = self.exact.evaluate(positions, cell, host_forces)
-        self.calls += 1
-        self.report(self.calls, self.total, "direct minimization")
+        if np.abs(positions - self._positions).max() < 1e-10:
+            return given  # asked for again, nothing was computed
+        self._positions = positions.copy()
+        norms = np.linalg.norm(host_forces + given.forces, axis=1)
+        atom = int(norms.argmax())
+        self.calls.append((float(norms[atom]), str(self.names[atom]), time.perf_counter() - started))
+        self.report(len(self.calls), self.total, "direct minimization")
         return given
 
 
