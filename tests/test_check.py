@@ -12,7 +12,9 @@ from ase.build import bulk
 from pymatgen.core import Lattice, Structure
 
 from solidqmmm import recipebook
+from solidqmmm.engines.protocols import Evaluation
 from solidqmmm.errors import StudyError
+from solidqmmm.physics.shadow_energy import shadow_energy
 from solidqmmm.procedures.build import build_model
 from solidqmmm.procedures.check import check_boundary
 from solidqmmm.procedures.patch_test import forces_vanish_by_symmetry, searching_strain
@@ -205,13 +207,51 @@ def test_mismatch_counts_what_matching_leaves():
 # --- energy ---------------------------------------------------------------------------------------------------
 
 
+def test_the_shadow_energy_is_what_velocity_verlet_keeps():
+    """A harmonic oscillator: E swings by (omega h)^2 / 4 of itself, E~ by O(h^4)."""
+    omega, mass, h = 2.0, 3.0, 0.05
+    x, v, rows = 1.0, 0.3, []
+    for _ in range(200):
+        force = -mass * omega**2 * x
+        rows.append((0.5 * mass * v**2 + 0.5 * mass * omega**2 * x**2, v, force))
+        half = v + 0.5 * h * force / mass
+        x += h * half
+        v = half - 0.5 * h * omega**2 * x
+    energy, velocities, forces = np.array(rows).T
+    shadow = shadow_energy(energy, velocities.reshape(-1, 1, 1), forces.reshape(-1, 1, 1), [mass], h)
+    assert np.ptp(energy) > 1e-3 * energy.mean()
+    assert np.ptp(shadow[1:-1]) < 0.01 * np.ptp(energy)
+
+
 def test_energy_is_kept():
     result = checked(model_of(SNAP), nve_steps=20)
     drift = result.energy_drift
     assert len(drift.times_fs) == 21
     assert drift.n_atoms < len(SILICON) * 27
-    assert abs(drift.drift_meV_per_atom_per_ps) < 2
+    assert abs(drift.drift_meV_per_atom_per_ps) < 0.02
     assert verdict(result, "energy drift")["passed"]
+
+
+class FivePerCentWrong:
+    """An engine whose forces are not the gradient of its energy."""
+
+    def __init__(self, engine):
+        self.engine = engine
+
+    def __getattr__(self, name):
+        return getattr(self.engine, name)
+
+    def evaluate(self, atoms, *, stress=False):
+        exact = self.engine.evaluate(atoms, stress=stress)
+        return Evaluation(exact.energy, 1.05 * exact.forces, exact.stress)
+
+
+def test_forces_that_are_no_gradient_are_found_in_a_few_steps():
+    model = model_of(SNAP)
+    model.engine = FivePerCentWrong(model.engine)
+    result = checked(model, nve_steps=10)
+    assert abs(result.energy_drift.drift_meV_per_atom_per_ps) > 1
+    assert not verdict(result, "energy drift")["passed"]
 
 
 def test_a_coupling_without_an_energy_says_so():

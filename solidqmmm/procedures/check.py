@@ -59,7 +59,7 @@ def check_boundary(
     nve_steps: Annotated[int, Field(ge=0)] = 20,
     nve_timestep_fs: Positive = 1.0,
     nve_temperature_K: Positive = 300.0,
-    drift_threshold: Positive = 3.0,
+    drift_threshold: Positive = 1.0,
     progress=None,
 ) -> BoundaryCheckResult:
     """Asks four questions about the boundary of a model. All arguments but the model are options of `check:` in a study.
@@ -82,7 +82,7 @@ def check_boundary(
         mismatch: Whether to compare lattice and elastic constants (some ten engine calls on the unit cell).
         lattice_threshold_percent: Largest difference of a lattice length in percent.
         mismatch_threshold_percent: Largest difference of bulk modulus and elastic constants in percent.
-        nve_steps: Steps of the run at constant energy, one engine call each; 0 leaves it out.
+        nve_steps: Steps of the run at constant energy (at least 2), one engine call each; 0 leaves it out.
         nve_timestep_fs: Its time step, fs.
         nve_temperature_K: Its temperature at the start, K.
         drift_threshold: Largest drift of the total energy in meV per moving atom per ps.
