@@ -70,7 +70,7 @@ def run(
         energy, terms, reason = qmmm.energy(), qmmm.energy_terms(), qmmm.energy_missing_reason
     formation, mu, formation_reason = formation_energy(model, energy, reason, chemical_potentials or {})
 
-    moved = np.linalg.norm(displacements(start, outcome.crystal), axis=1)
+    moved = displacements(start, outcome.crystal, centre)
     distance = distances_to_point(start.positions, centre, start.cell, start.pbc)
     shown = np.argsort(distance)[:5000]
     return DefectRelaxationResult(
@@ -89,11 +89,11 @@ def run(
         defect="" if model.defect is None else f"{model.defect.kind} ({model.defect.element})",
         defect_position_A=centre,
         volume_A3=start.volume,
-        neighbour_displacements_A=shell_displacements(start, outcome.crystal, centre, around),
+        neighbour_displacements_A=shell_displacements(start, moved, centre, around),
         neighbour_pair_distances_before_A=pair_distances(start, around[0]),
         neighbour_pair_distances_A=pair_distances(outcome.crystal, around[0]),
         displacement_distance_A=distance[shown],
-        displacement_norm_A=moved[shown],
+        displacement_norm_A=np.linalg.norm(moved, axis=1)[shown],
         displacement_label=model.partition.names()[shown],
         trace=outcome.trace,
         **described(model),

@@ -18,6 +18,7 @@ from solidqmmm.engines.protocols import Engine
 from solidqmmm.errors import RegionError
 from solidqmmm.physics.geometry import unwrapped
 from solidqmmm.procedures.carve import carve, complete_partition
+from solidqmmm.procedures.host_lattice import pressure_GPa, relaxed_cell
 from solidqmmm.procedures.place_defect import place_defect
 from solidqmmm.procedures.select import (
     bonded_to_point,
@@ -38,6 +39,10 @@ from solidqmmm.system.study_sections import RegionSection, Selection
 
 logger = logging.getLogger(__name__)
 
+_NOTEWORTHY_PRESSURE_GPa = 0.1
+# A larger input cell is a supercell already; its pressure is not worth another instance of the host.
+_LARGEST_UNIT = 2000
+
 
 def build_model(study: Study, *, log_dir=None) -> Model:
     """The model of a study. Nothing expensive is computed yet.
@@ -51,6 +56,11 @@ def build_model(study: Study, *, log_dir=None) -> Model:
         ValueError: For an element that the host potential does not know.
     """
     unit = study.unit_cell()
+    if study.structure.lattice == "host":
+        for symbol in unit.species:
+            study.potential().type_of(symbol)
+        with LammpsEngine(study.potential()) as classical:
+            unit = relaxed_cell(unit, classical)
     perfect = unit.supercell(study.supercell)
     defect, crystal = None, perfect
     if study.defect is not None:
@@ -230,6 +240,20 @@ class Model:
         partition = select_partition(study, self.crystal, self.defect)
         partition = complete_partition(self.crystal, partition, study.caps.rules(), self.bond_rules)
         return Model(study, self.unit, self.perfect, self.crystal, self.defect, partition, self.engine, self.log_dir)
+
+    # --- what a reader should know ----------------------------------------------------------------------------
+
+    def warnings(self) -> list[str]:
+        """What a reader of the results should know before believing them: a crystal under pressure from its own cell."""
+        if len(self.unit) > _LARGEST_UNIT or not np.asarray(self.unit.pbc).all():
+            return []
+        pressure = pressure_GPa(self.unit, self.classical)
+        if abs(pressure) < _NOTEWORTHY_PRESSURE_GPa:
+            return []
+        return [
+            f"the given cell puts the host under a pressure of {pressure:+.2f} GPa: structure: {{lattice: host}} takes the "
+            "host's own lattice"
+        ]
 
     # --- provenance -------------------------------------------------------------------------------------------
 

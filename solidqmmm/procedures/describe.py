@@ -15,7 +15,7 @@ LARGEST_IN_JSON = 20000
 
 
 def described(model) -> dict:
-    """The fields that results share: atom counts, and host, engine and coupling in words.
+    """The fields that results share: atom counts, and host, engine and coupling in words, warnings.
 
     Args:
         model: A `procedures.build.Model`.
@@ -28,6 +28,7 @@ def described(model) -> dict:
         "host": f"LAMMPS {study.host.pair_style} ({', '.join(path.name for path in model.potential.files()) or 'no file'})",
         "engine": "",
         "coupling": "",
+        "warnings": model.warnings(),
     }
     if model.engine is not None:
         fields["n_link_atoms"] = len(model.cluster.caps)

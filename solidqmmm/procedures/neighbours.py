@@ -27,10 +27,16 @@ def neighbour_shells(crystal: Crystal, centre, *, shells: int = 3, width: float 
     return np.split(order, cuts)[:shells] if len(order) else []
 
 
-def shell_displacements(before: Crystal, after: Crystal, centre, shells: list[np.ndarray]) -> list[dict]:
-    """One plain dictionary for each atom of the shells (see DefectRelaxationResult.neighbour_displacements_A)."""
+def shell_displacements(before: Crystal, moved, centre, shells: list[np.ndarray]) -> list[dict]:
+    """One plain dictionary for each atom of the shells (see DefectRelaxationResult.neighbour_displacements_A).
+
+    Args:
+        before: The crystal before relaxation.
+        moved: How far every atom moved in angstrom, shape=(n, 3) (see `displacements`).
+        centre: The defect in angstrom, shape=(3,).
+        shells: Indices by shell.
+    """
     rows = []
-    moved = displacements(before, after)
     for number, shell in enumerate(shells, start=1):
         start = unwrapped(before.positions[shell], centre, before.cell, before.pbc) - centre
         for atom, r, u in zip(shell, start, moved[shell], strict=True):
@@ -57,6 +63,12 @@ def pair_distances(crystal: Crystal, atoms) -> np.ndarray:
     return np.linalg.norm(x[i] - x[j], axis=1)
 
 
-def displacements(before: Crystal, after: Crystal) -> np.ndarray:
-    """How far every atom moved, nearest images, in angstrom, shape=(n, 3)."""
-    return unwrapped(after.positions, before.positions, before.cell, before.pbc) - before.positions
+def displacements(before: Crystal, after: Crystal, centre) -> np.ndarray:
+    """How far every atom moved, nearest images, in angstrom, shape=(n, 3).
+
+    A periodic crystal may drift as a whole while it relaxes; the mean displacement of the half of the atoms that is farther
+    from `centre` (angstrom, shape=(3,)) is taken out, so that the far field tends to zero.
+    """
+    moved = unwrapped(after.positions, before.positions, before.cell, before.pbc) - before.positions
+    distance = distances_to_point(before.positions, centre, before.cell, before.pbc)
+    return moved - moved[distance >= np.median(distance)].mean(axis=0)

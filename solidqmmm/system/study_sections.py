@@ -41,6 +41,7 @@ class StructureSection(Section):
         file: Any file that pymatgen or ASE reads, relative to the study.
         mp_id: A Materials Project id instead (needs mp-api and a key).
         cell: The unit cell that the supercell repeats.
+        lattice: 'as_given', or 'host' to relax the unit cell with the host's potential first.
     """
 
     EXAMPLE: ClassVar[str] = "{file: Si.cif}"
@@ -48,6 +49,7 @@ class StructureSection(Section):
     file: str | None = None
     mp_id: str | None = None
     cell: Literal["conventional", "primitive", "as_given"] = "conventional"
+    lattice: Literal["as_given", "host"] = "as_given"
 
     @model_validator(mode="after")
     def _one_source(self):
