@@ -261,8 +261,10 @@ class _MicroIterations:
             good = ratio > 0.1 or (gained < _ENERGY_NOISE and trial.force < best.force)
         else:
             ratio = 1.0 - trial.norm / best.norm
-            good = trial.norm < 1.5 * best.norm
-        if good and ratio > 0.6:
+            good = trial.norm < best.norm
+        if not self.qmmm.has_energy:  # nothing was foretold that could be compared: a third less force is a good step
+            self.trust = min(1.6 * self.trust, self.largest_trust) if ratio > 0.3 else self.trust
+        elif good and ratio > 0.6:
             self.trust = min(1.5 * self.trust, self.largest_trust)
         elif ratio < 0.25:
             self.trust = max(0.05, 0.6 * self.trust)
