@@ -144,8 +144,8 @@ def default_widths(model: Model, *, cheap: bool) -> list[float]:
 
 
 def in_words(width: float, unit: str) -> str:
-    """'2 hops' or '6 A'."""
-    return f"{width:g} {unit}"
+    """'1 hop', '2 hops' or '6 A'."""
+    return f"{width:g} {'hop' if unit == 'hops' and width == 1 else unit}"
 
 
 def core_forces(model: Model, partition: Partition, positions, host_forces) -> np.ndarray:

@@ -193,7 +193,7 @@ class _Report:
         words = {key: value for key, value in described(self.model).items() if key != "n_link_atoms"}
         return BoundaryCheckResult(
             tests=self.tests,
-            warnings=advice + self.warnings,
+            warnings=advice + self.warnings + words.pop("warnings"),
             mismatch_threshold_percent=mismatch_threshold_percent,
             **self.parts,
             **words,
