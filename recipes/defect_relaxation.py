@@ -2,15 +2,15 @@
 
     E_f = E(defect) - E(perfect) + sum_i n_i mu_i
 
-with the hybrid energies of the crystal with and without the defect (the same atoms quantum, the same caps), n_i the number of
-atoms of element i that were taken out (negative: put in), and mu_i their chemical potentials. For the elements of an
-elemental crystal mu defaults to the engine's own energy per atom of the perfect crystal at the host's lattice (after lattice
-matching, where the study asks for it); for others it is an input, and without it E_f is absent.
+with the hybrid energies of the relaxed crystal with and without the defect (the same atoms quantum, the same caps), n_i the
+number of atoms of element i that were taken out (negative: put in), and mu_i their chemical potentials. For the elements of
+an elemental crystal mu defaults to the engine's own energy per atom of the perfect crystal at the host's lattice (after
+lattice matching, where the study asks for it); for others it is an input, and without it E_f is absent.
 
 Inputs (section `relax`): fmax in eV/angstrom; max_qm_calls; algorithm micro, fire or cg; rattle in angstrom (random
 displacements of the quantum atoms: an ideal vacancy can be an exactly force-free, unstable point); trust_radius in angstrom;
 chemical_potentials in eV by element; shells of neighbours to report.
-Cost: about 10 to 20 quantum calls, whatever the size of the crystal, and two for the formation energy.
+Cost: about 10 to 15 quantum calls, whatever the size of the crystal, and up to 5 for the formation energy.
 Reference: N. Bernstein, J. R. Kermode and G. Csanyi, Rep. Prog. Phys. 72, 026501 (2009).
 """
 
@@ -21,12 +21,17 @@ from typing import Literal
 
 import numpy as np
 
+from solidqmmm.physics.geometry import distances_to_point
 from solidqmmm.procedures.build import Model
 from solidqmmm.procedures.describe import described, stored_structure
 from solidqmmm.procedures.formation import formation_energy
-from solidqmmm.procedures.neighbours import displacements, neighbour_shells, pair_distances, shell_displacements
+from solidqmmm.procedures.neighbours import (
+    displacements,
+    neighbour_shells,
+    pair_distances,
+    shell_displacements,
+)
 from solidqmmm.procedures.relax import rattled, relax
-from solidqmmm.physics.geometry import distances_to_point
 from solidqmmm.results.relaxation import DefectRelaxationResult
 
 STUDY_SECTION = "relax"
@@ -68,7 +73,9 @@ def run(
             qmmm, fmax=fmax, max_qm_calls=max_qm_calls, algorithm=algorithm, trust_radius=trust_radius, progress=progress
         )
         energy, terms, reason = qmmm.energy(), qmmm.energy_terms(), qmmm.energy_missing_reason
-    formation, mu, formation_reason = formation_energy(model, energy, reason, chemical_potentials or {})
+    formation, mu, formation_reason = formation_energy(
+        model, energy, reason, chemical_potentials or {}, fmax=fmax, max_qm_calls=max_qm_calls, progress=progress
+    )
 
     moved = displacements(start, outcome.crystal, centre)
     distance = distances_to_point(start.positions, centre, start.cell, start.pbc)

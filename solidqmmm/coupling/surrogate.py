@@ -1,40 +1,43 @@
-"""A quadratic stand-in for a correction between its evaluations, so that the host relaxes at classical cost.
+"""A smooth stand-in for a correction between its evaluations, so that the host relaxes at classical cost.
 
-Around the last exact evaluation x_k, with d = x - x_k on the region's atoms,
+Around the best exact evaluation x_k, with d = x - x_k on the region's atoms (their common translation taken out),
 
-    Delta E(x) ~ Delta E_k - Delta F_k . d + 1/2 d^T B d + 1/2 kappa sum_i max(0, |d_i| - Delta)^2
+    Delta E(x) ~ Delta E_k - Delta F_k . d + f(x) + 1/2 kappa sum_i max(0, |d_i| - Delta)^2
 
-B starts at zero: the host's own potential already carries the elasticity, and the correction's Hessian is what it lacks. It
-is learnt from pairs of exact evaluations, with s = x_{k+1} - x_k, y = -(Delta F_{k+1} - Delta F_k) and r = y - B s.
+where grad f is learnt from the exact evaluations so far. What is learnt is the *difference* of the two descriptions, which
+is small and smooth where the host's own potential is a good guess.
 
-Where the correction is the gradient of an energy, B stays symmetric (Bofill's mixture of the symmetric rank-one and the
-Powell-symmetric-Broyden updates): unlike BFGS it allows the indefinite curvature that a difference of two descriptions has,
-and unlike rank one alone it stays tame where r and s are nearly at right angles,
-
-    B += phi r r^T / (r.s) + (1 - phi) [ (r s^T + s r^T) / (s.s) - (r.s) s s^T / (s.s)^2 ],   phi = (r.s)^2 / ((r.r)(s.s)).
-
-Where it is not (force mixing), the Jacobian has no reason to be symmetric, and B follows Broyden: B += r s^T / (s.s).
+- Where the correction is the gradient of an energy, f comes from regression on its forces (physics/gradient_regression).
+- Where it is not (force mixing), grad f is replaced by J d with Broyden's update J += (y - J s) s^T / (s.s), whose Jacobian
+  need not be symmetric; the model must then be relaxed by a minimizer that looks at forces only, and the energy that LAMMPS
+  sees means nothing and is never reported (J. Nocedal and S. J. Wright, Numerical Optimization (2006), section 11.1).
 
 The last term is a wall around the trust region: no atom of the region moves much farther than Delta in one step, however
-soft the model is. Sources: J. M. Bofill, J. Comput. Chem. 15, 1 (1994); J. Nocedal and S. J. Wright, Numerical Optimization (2006),
-section 11.1.
+soft the model is.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from solidqmmm.engines.protocols import Contribution
+from solidqmmm.physics.gradient_regression import value_and_gradient, weights
 
 # Stiffness of the wall in eV/angstrom^2: above any negative curvature that a difference of potentials has.
 _WALL = 50.0
+# Length over which forces of one atom change, in angstrom: a fraction of a bond. Relaxations of vacancies took the fewest
+# exact evaluations between 0.2 and 0.4.
+_LENGTH = 0.4
+# Noise of exact forces, relative to the variance of what is regressed.
+_NOISE = 1e-3
+# Older evaluations are forgotten.
+_MEMORY = 30
 
 
 class Surrogate:
-    """Wraps a correction: exact on request, quadratic in between.
-
-    For a correction without an energy (force mixing) the model stands for its forces alone, and must be relaxed by a
-    minimizer that looks at forces only; the energy that LAMMPS then sees means nothing and is never reported.
+    """Wraps a correction: exact on request, a smooth model in between.
 
     Args:
         exact: The correction that is stood in for.
@@ -48,27 +51,35 @@ class Surrogate:
         self.reference = exact.reference
         self.needs_host_forces = exact.needs_host_forces
         self.asks_exact = True
-        self.given: Contribution | None = None
-        self.evaluated_at: np.ndarray | None = None
-        self.base_forces: np.ndarray | None = None
-        self.base_energy = 0.0
-        self.wall_energy = 0.0
-        self.base_positions: np.ndarray | None = None
         self.trust_radius = np.inf
-        self.hessian = np.zeros((3 * len(self.atoms),) * 2)
+        self.wall_energy = 0.0
+        self._model = _Regression() if exact.has_energy else _Broyden()
+        self._last = self._base = None
 
     def evaluate(self, positions, cell, host_forces=None) -> Contribution:
-        """The exact correction if it is asked for, else its quadratic model, at `positions`, shape=(n, 3)."""
+        """The exact correction if it is asked for, else its model, at contiguous `positions`, shape=(n, 3)."""
         if self.asks_exact:
-            self.given = self.exact.evaluate(positions, cell, host_forces)
-            self.evaluated_at = positions.copy()
-            return self.given
-        d = positions - self.base_positions
-        bend = (self.hessian @ d.ravel()).reshape(-1, 3)
-        energy = self.base_energy + float(((0.5 * bend - self.base_forces) * d).sum())
-        wall_energy, wall_forces = self._wall(d)
-        self.wall_energy = wall_energy
-        return Contribution(forces=self.base_forces - bend + wall_forces, energy=energy + wall_energy)
+            given = self.exact.evaluate(positions, cell, host_forces)
+            self._last = _Seen(positions.copy(), np.array(given.forces), given.energy or 0.0)
+            return given
+        base = self._base
+        d = positions - base.positions
+        value, gradient = self._model.at(_centred(positions).ravel())
+        self.wall_energy, wall_forces = self._wall(_centred(d))
+        energy = base.energy - float((base.forces * d).sum()) + value + self.wall_energy
+        return Contribution(forces=base.forces + _centred(wall_forces - gradient.reshape(-1, 3)), energy=energy)
+
+    def learn(self):
+        """Gives the last exact evaluation to the model."""
+        self._model.learn(self._last, self._base)
+
+    def centre_here(self):
+        """Makes the last exact evaluation the centre of the model."""
+        self._base = self._last
+
+    def fit(self):
+        """Makes the model ready to be asked, around the present centre."""
+        self._model.fit(self._base)
 
     def _wall(self, d):
         """Energy in eV and forces in eV/angstrom, shape=(n, 3), of the wall around the trust region."""
@@ -77,23 +88,61 @@ class Surrogate:
         pull = np.divide(beyond, length, out=np.zeros_like(length), where=length > 0)
         return 0.5 * _WALL * float((beyond**2).sum()), -_WALL * pull[:, None] * d
 
-    def centre_here(self):
-        """Makes the last exact evaluation the centre of the model."""
-        self.base_positions = self.evaluated_at
-        self.base_forces = np.array(self.given.forces)
-        self.base_energy = self.given.energy or 0.0
 
-    def learn(self, positions, forces):
-        """Updates B so that the model reproduces the exact `forces` at `positions` (both shape=(n, 3))."""
-        s = (positions - self.base_positions).ravel()
-        r = -(forces - self.base_forces).ravel() - self.hessian @ s
-        ss, rs, rr = s @ s, r @ s, r @ r
-        if ss == 0 or rr == 0:
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """An exact evaluation: positions in angstrom and forces in eV/angstrom, shape=(n, 3), energy in eV."""
+
+    positions: np.ndarray
+    forces: np.ndarray
+    energy: float
+
+
+class _Regression:
+    """f by regression on gradients; f = 0 and grad f = 0 (but for noise) at the centre."""
+
+    def __init__(self):
+        self.seen: list[_Seen] = []
+
+    def learn(self, last: _Seen, base: _Seen | None):  # noqa: ARG002 - the other model needs the centre
+        self.seen = [*self.seen, last][-_MEMORY:]
+
+    def fit(self, base: _Seen):
+        self.points = np.array([_centred(seen.positions).ravel() for seen in self.seen])
+        gradients = np.array([_centred(base.forces - seen.forces).ravel() for seen in self.seen])
+        self.weights = weights(self.points, gradients, _LENGTH, _NOISE)
+        self.offset, _ = value_and_gradient(_centred(base.positions).ravel(), self.points, self.weights, _LENGTH)
+
+    def at(self, x) -> tuple[float, np.ndarray]:
+        value, gradient = value_and_gradient(x, self.points, self.weights, _LENGTH)
+        return value - self.offset, gradient
+
+
+class _Broyden:
+    """J d with Broyden's update; the value is that of d.J d / 2, which is no potential of it."""
+
+    def __init__(self):
+        self.jacobian = None
+
+    def learn(self, last: _Seen, base: _Seen | None):
+        if self.jacobian is None:
+            self.jacobian = np.zeros((last.positions.size,) * 2)
+        if base is None:
             return
-        if not self.exact.has_energy:
-            self.hessian += np.outer(r, s / ss)
-            return
-        phi = rs**2 / (rr * ss)
-        powell = (np.outer(r, s) + np.outer(s, r)) / ss - rs * np.outer(s, s) / ss**2
-        # phi r r^T / (r.s), written without the division by r.s
-        self.hessian += np.outer(r, r) * (rs / (rr * ss)) + (1 - phi) * powell
+        s = _centred(last.positions - base.positions).ravel()
+        y = _centred(base.forces - last.forces).ravel()
+        if s.any():
+            self.jacobian += np.outer(y - self.jacobian @ s, s / (s @ s))
+
+    def fit(self, base: _Seen):
+        self.base = _centred(base.positions).ravel()
+
+    def at(self, x) -> tuple[float, np.ndarray]:
+        d = x - self.base
+        gradient = self.jacobian @ d
+        return 0.5 * float(d @ gradient), gradient
+
+
+def _centred(vectors) -> np.ndarray:
+    """Vectors without their mean: a model of differences must not push the crystal as a whole."""
+    return vectors - vectors.mean(axis=0)

@@ -7,11 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 
+from solidqmmm.procedures.relax import relax
 from solidqmmm.system.crystal import Crystal
 
 
-def formation_energy(model, energy, energy_missing_reason, given_potentials):
+def formation_energy(model, energy, energy_missing_reason, given_potentials, *, fmax, max_qm_calls=60, progress=None):
     """E(defect) - E(perfect) + sum_i n_i mu_i.
+
+    A coupling without ghost-force correction exerts spurious forces on the perfect crystal too; it is relaxed like the
+    defect, so that what they do to the two energies cancels (a few quantum calls). With the dead load it is at rest.
 
     Args:
         model: A `procedures.build.Model`.
@@ -19,6 +23,9 @@ def formation_energy(model, energy, energy_missing_reason, given_potentials):
         energy_missing_reason: Why it is absent.
         given_potentials: Chemical potentials in eV by element; missing ones are taken from the perfect crystal where it is
             elemental.
+        fmax: Largest force on the relaxed perfect crystal, eV/angstrom.
+        max_qm_calls: Largest number of quantum calls for it.
+        progress: Called as progress(done, total, message).
 
     Returns:
         Formation energy in eV or None; the chemical potentials used, by element; the reason if it is None.
@@ -38,6 +45,12 @@ def formation_energy(model, energy, energy_missing_reason, given_potentials):
             )
         mu[missing[0]] = energy_per_atom(model)
     with model.open_perfect() as perfect:
+        if model.engine is not None and not getattr(model.study.coupling, "ghost_forces", False):
+            outcome = relax(perfect, fmax=fmax, max_qm_calls=max_qm_calls, progress=progress)
+            if not outcome.converged:
+                return None, mu, (
+                    f"the perfect crystal did not relax: {outcome.max_force:.3f} eV/A after {len(outcome.trace)} calls"
+                )
         reference = perfect.energy()
     return float(energy - reference - sum(balance[element] * mu[element] for element in balance)), mu, None
 

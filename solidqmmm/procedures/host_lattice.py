@@ -35,8 +35,8 @@ def relaxed_cell(unit: Crystal, engine: Engine, *, fmax: float = 1e-4, steps: in
     optimizer = BFGSLineSearch(FrechetCellFilter(atoms), logfile=None)
     if not optimizer.run(fmax=fmax, steps=steps):
         raise SolidQMMMError(
-            f"the host's lattice did not relax to {fmax} eV/A in {steps} steps: is the structure a crystal of this potential? "
-            "Give structure: {lattice: as_given} to keep the cell"
+            f"the host's lattice did not relax to {fmax} eV/A in {steps} steps: is the structure a crystal of this "
+            "potential? Give structure: {lattice: as_given} to keep the cell"
         )
     return unit.with_positions(atoms.positions, atoms.cell.array)
 

@@ -52,12 +52,12 @@ def relax(
 ) -> Relaxation:
     """Relaxes the hybrid crystal at fixed cell.
 
-    "micro" alternates one exact evaluation of the correction with a minimization by LAMMPS in which a quadratic model stands
+    "micro" alternates one exact evaluation of the correction with a minimization by LAMMPS in which a smooth model stands
     in for the correction (coupling/surrogate). Host and region move together in it, so the long-ranged elastic response
     costs no quantum calls; the expensive calls only have to learn how the two descriptions differ. Steps are bounded by a
-    trust radius, judged by the energy where there is one and by the forces otherwise. For force mixing the model is relaxed
-    by FIRE, which asks for forces alone. "cg" and "fire" hand the exact correction to LAMMPS's own minimizers at every force
-    call ("cg" needs an energy); their trace knows the forces on the region's atoms only, but for its last row.
+    trust radius, judged by the energy where there is one and by the forces otherwise; the model of force mixing is relaxed
+    by FIRE. "cg" and "fire" hand the exact correction to LAMMPS's own minimizers at every force call ("cg" needs an
+    energy).
 
     Args:
         qmmm: The live hybrid crystal; it is left at the relaxed positions.
@@ -208,12 +208,13 @@ class _MicroIterations:
 
     def _loop(self):
         best = self._exact_call(iterations=0, step=0.0, started=time.perf_counter())
+        self.surrogate.learn()
         self.surrogate.centre_here()
         while best.force > self.fmax and len(self.trace) < self.max_qm_calls:
             started = time.perf_counter()
             iterations, step, predicted = self._relax_model(best)
             trial = self._exact_call(iterations, step, started)
-            self.surrogate.learn(self.surrogate.evaluated_at, self.surrogate.given.forces)
+            self.surrogate.learn()
             if self._is_better(trial, best, predicted):
                 best = trial
                 self.surrogate.centre_here()
@@ -245,11 +246,13 @@ class _MicroIterations:
     def _relax_model(self, best) -> tuple[int, float, float]:
         """Minimizes host and model from the best positions; iterations, largest step in angstrom, predicted change in eV."""
         surrogate = self.surrogate
+        surrogate.fit()
         surrogate.asks_exact = False
         surrogate.trust_radius = self.trust
         self.host.set_positions(best.positions)
         iterations = self.host.minimize(fmax=0.2 * self.fmax, style=self.style, max_iterations=500)
-        step = np.linalg.norm((self.host.positions() - best.positions)[surrogate.atoms], axis=1).max()
+        moved = (self.host.positions() - best.positions)[surrogate.atoms]
+        step = np.linalg.norm(moved - moved.mean(axis=0), axis=1).max()
         predicted = self.host.energy() - surrogate.wall_energy - best.total
         return iterations, float(step), predicted
 
