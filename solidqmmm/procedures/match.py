@@ -102,7 +102,7 @@ def matched_from_values(
     unit: Crystal,
     host: Engine,
     lattice_parameter_A: float,
-    bulk_modulus_GPa: float,
+    bulk_modulus_GPa: float | None = None,
     *,
     strain: float = 0.01,
     fmax: float = 1e-4,
@@ -114,7 +114,7 @@ def matched_from_values(
         unit: A cell of the perfect crystal, which must be cubic.
         host: The host's potential as an engine.
         lattice_parameter_A: Of the conventional cell in angstrom, as the engine has it with the study's settings.
-        bulk_modulus_GPa: Likewise, in GPa.
+        bulk_modulus_GPa: Likewise, in GPa; without it beta is 1: lattices are matched, energies left as they are.
         strain, fmax, warn_above_percent: See `match_lattices`.
 
     Raises:
@@ -122,7 +122,10 @@ def matched_from_values(
         StructureError, ConvergenceError: As `match_lattices`.
     """
     _require_positive(
-        lattice_parameter_A=lattice_parameter_A, bulk_modulus_GPa=bulk_modulus_GPa, strain=strain, fmax=fmax
+        lattice_parameter_A=lattice_parameter_A,
+        bulk_modulus_GPa=1.0 if bulk_modulus_GPa is None else bulk_modulus_GPa,
+        strain=strain,
+        fmax=fmax,
     )
     crystal = PerfectCrystal.of(unit)
     if not crystal.is_cubic:
@@ -135,13 +138,14 @@ def matched_from_values(
     volume = abs(np.linalg.det(crystal.atoms.cell.array @ of_host.stretch))
     parameter = (volume * crystal.sites_per_conventional / len(crystal.atoms)) ** (1 / 3)
     stretch = lattice_parameter_A / parameter * np.eye(3)
+    known = bulk_modulus_GPa is not None
     return _with_mismatches(
         warn_above_percent,
         **_of_host(crystal, of_host, host),
         lattice_engine_A=crystal.unit.cell.array @ of_host.stretch @ stretch,
         stretch=stretch,
-        energy_scale=energy_scale(of_host.bulk_modulus_GPa, bulk_modulus_GPa, stretch),
-        bulk_modulus_engine_GPa=float(bulk_modulus_GPa),
+        energy_scale=energy_scale(of_host.bulk_modulus_GPa, bulk_modulus_GPa, stretch) if known else 1.0,
+        bulk_modulus_engine_GPa=bulk_modulus_GPa,
         elastic_missing_reason="the engine was not computed: its lattice parameter and bulk modulus were given",
         engine="given values",
         warnings=list(cells.warnings),

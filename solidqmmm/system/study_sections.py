@@ -374,12 +374,15 @@ Coupling = Annotated[SubtractiveSection | ForceMixingSection, Field(discriminato
 
 
 class MatchTargets(Section):
-    """Lattice parameter (conventional cell, angstrom) and bulk modulus (GPa) of the expensive model."""
+    """Lattice parameter (angstrom, conventional cell) and bulk modulus (GPa) of the expensive model, in a cubic crystal.
+
+    Without the bulk modulus the lattices are matched, and the engine's energies stay as they are.
+    """
 
     EXAMPLE: ClassVar[str] = "{lattice_parameter_A: 5.47, bulk_modulus_GPa: 88}"
 
     lattice_parameter_A: float = Field(gt=0)
-    bulk_modulus_GPa: float = Field(gt=0)
+    bulk_modulus_GPa: float | None = Field(default=None, gt=0)
 
 
 # --- files ------------------------------------------------------------------------------------------------
