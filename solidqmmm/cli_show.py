@@ -47,10 +47,13 @@ def paths(rows) -> None:
     table([(label, "  ".join(map(str, found))) for label, found in rows if found])
 
 
+_verbosity = 0
+
+
 def error(problem: BaseException, *, rank: int | None = None) -> None:
     """An error on stderr: text for what users can cure, a traceback for the rest (or always, on request)."""
     expected = isinstance(problem, SolidQMMMError) or _said_by_us(problem)
-    if not expected or os.environ.get("SOLIDQMMM_TRACEBACK"):
+    if not expected or _verbosity > 1 or os.environ.get("SOLIDQMMM_TRACEBACK"):
         typer.echo("".join(traceback.format_exception(problem)), err=True, nl=False)
     where = f" on rank {rank}" if rank else ""
     text = str(problem) if expected else f"{type(problem).__name__}: {problem}"
@@ -77,8 +80,8 @@ def set_verbosity(level: int) -> None:
     """-v shows what the library logs, -vv everything and tracebacks. Warnings become one line each."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("solidqmmm").setLevel({0: logging.WARNING, 1: logging.INFO}.get(level, logging.DEBUG))
-    if level > 1:
-        os.environ["SOLIDQMMM_TRACEBACK"] = "1"
+    global _verbosity
+    _verbosity = level
     warnings.showwarning = lambda message, *_, **__: typer.secho(
         f"warning: {message}", fg=typer.colors.YELLOW, err=True
     )
