@@ -155,6 +155,9 @@ def _buffer_series(ax, series):
     hops = series.width_unit == "hops"
     ax.set_xlabel("buffer width (hops)" if hops else "buffer width (Å)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if len(series.width) == 1:
+        ax.set_xlim(series.width[0] - 1, series.width[0] + 1)
+        ax.set_xticks(series.width)
     ax.set_ylabel("force error (eV/Å)")
     if series.study_width is not None:
         ax.axvline(series.study_width, color=COLOURS["buffer"], lw=5, alpha=0.35, zorder=0)
