@@ -20,7 +20,6 @@ logger = logging.getLogger(__name__)
 
 # Along directions without periodicity LAMMPS gets a box of its own, with this much room for atoms to move (angstrom).
 _ROOM = 10.0
-_VOIGT = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
 
 
 class LammpsEngine:
@@ -151,24 +150,11 @@ class LammpsEngine:
         self._room = np.array([np.ones(3), lengths - 1.0])
         self._session = LammpsSession(self.potential, log=self.log)
         self._session.create(Crystal(atoms.numbers, atoms.positions + self._shift, cell, atoms.pbc))
-        self._session.command("compute solidqmmm_virial all pressure NULL virial")
-        self._session.command(
-            "thermo_style custom step pe " + " ".join(f"c_solidqmmm_virial[{i}]" for i in range(1, 7))
-        )
+        self._session.watch_virial("step", "pe")
         self._kind = _kind(atoms)
 
     def _stress(self, atoms: Atoms) -> np.ndarray:
-        from lammps import LMP_STYLE_GLOBAL, LMP_TYPE_VECTOR
-
-        session = self._session
-        session.lmp.extract_compute("solidqmmm_virial", LMP_STYLE_GLOBAL, LMP_TYPE_VECTOR)
-        pressure = session.lmp.numpy.extract_compute("solidqmmm_virial", LMP_STYLE_GLOBAL, LMP_TYPE_VECTOR)
-        tensor = np.empty((3, 3))
-        for value, (i, j) in zip(pressure, _VOIGT, strict=True):
-            tensor[i, j] = tensor[j, i] = value
-        box_volume = abs(np.linalg.det(session.cell()))
-        to_cell = box_volume / abs(np.linalg.det(atoms.cell.array))
-        return -session.tensor_in_crystal_frame(tensor) * to_cell * session.scale["energy"] / session.scale["nktv2p"]
+        return self._session.virial() / abs(np.linalg.det(atoms.cell.array))
 
 
 def box_around(atoms: Atoms):

