@@ -125,7 +125,8 @@ def carve(study_file: StudyFile, out: Out = None, verbose: Verbose = 0):
     ranks.start()
     with _built(study, None) as model:
         if model.cluster is None:
-            raise StudyError(f"{study_file} has no quantum region: give it the sections `qm` and `region`")
+            sections = "`host` and `region`" if model.engine_alone else "`qm` and `region`"
+            raise StudyError(f"{study_file} has no quantum region: give it the sections {sections}")
         if ranks.is_root:
             from solidqmmm.cli_carve import write_cluster
 
@@ -309,7 +310,7 @@ def _write_provenance(folder, study, model):
             wall_time_s=folder.seconds,
             mpi_ranks=ranks.size,
             potential_files=study.potential_files(),
-            settings={"qm": study.qm, "coupling": study.as_mapping()["coupling"] if study.qm else None},
+            settings={"qm": study.qm, "coupling": study.as_mapping().get("coupling") if study.qm else None},
         )
     )
 

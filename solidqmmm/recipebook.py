@@ -3,7 +3,9 @@
 A recipe is a module with a docstring, `STUDY_SECTION` (name of its section in study files, or None) and a
 keyword-only `run(*, model, ..., workdir=None, progress=None) -> Result`. Its options are the other arguments of
 `run`: their annotations and defaults are the schema of the section, so that nothing is said twice.
-`figures(result)` is optional and returns matplotlib figures by name.
+`figures(result)` is optional and returns matplotlib figures by name. `ENGINE_ALONE = True` is optional too: the recipe
+takes a study with `qm` and neither `host` nor `region`, whose engine computes the whole periodic cell; its model has no
+`potential` and cannot be opened, and `model.engine` is what it works with.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from types import ModuleType
 from pydantic import BaseModel, ConfigDict, create_model
 from pydantic.errors import PydanticSchemaGenerationError
 
-from solidqmmm.system.study import Schemas, Study
+from solidqmmm.system.study import RecipeSchema, Schemas, Study
 from solidqmmm.system.study_sections import beside
 
 # What a recipe is handed by whoever runs it, and no study can say.
@@ -50,6 +52,11 @@ class Recipe:
     def section(self) -> str | None:
         """Name of its section in a study, None if it has no options."""
         return getattr(self.module, "STUDY_SECTION", None)
+
+    @property
+    def engine_alone(self) -> bool:
+        """Whether it takes a crystal that the engine computes alone, without a host."""
+        return bool(getattr(self.module, "ENGINE_ALONE", False))
 
     @property
     def doc(self) -> str:
@@ -166,13 +173,13 @@ def load_study(path) -> Study:
 def schemas() -> Schemas:
     """What the study file may say in the sections that belong to engines, recipes and the boundary check."""
     return Schemas(
-        qm=_engine_settings, recipe=_recipe_section, check=_check_options, qm_problems=_qm_problems
+        qm=_engine_settings, recipe=_recipe_schema, check=_check_options, qm_problems=_qm_problems
     )
 
 
-def _recipe_section(name: str, folder: Path):
+def _recipe_schema(name: str, folder: Path) -> RecipeSchema:
     recipe = find(name, folder)
-    return recipe.section, recipe.options
+    return RecipeSchema(recipe.section, recipe.options, recipe.engine_alone)
 
 
 def _engine_settings(engine: str) -> type[BaseModel]:

@@ -9,9 +9,12 @@ from pymatgen.core import Lattice, Structure
 
 from solidqmmm.coupling.force_mixing import ForceMixing
 from solidqmmm.coupling.subtractive import Subtractive
+from solidqmmm.engines.journal import JournaledEngine
 from solidqmmm.errors import RegionError, StructureError
 from solidqmmm.physics.geometry import distances_to_point, unwrapped
 from solidqmmm.procedures.build import build_model
+from solidqmmm.procedures.describe import described
+from solidqmmm.procedures.dry_run import estimate
 from solidqmmm.recipebook import schemas
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.study import Study
@@ -19,6 +22,7 @@ from solidqmmm.system.study import Study
 A0 = 5.431
 SW = {"pair_style": "sw", "pair_coeff": ["* * Si.sw Si"], "species": ["Si"]}
 TERSOFF = {"engine": "lammps", "pair_style": "tersoff", "pair_coeff": "* * Si.tersoff Si", "species": ["Si"]}
+TERSOFF_HOST = {key: value for key, value in TERSOFF.items() if key != "engine"} | {"pair_coeff": ["* * Si.tersoff Si"]}
 SIC = {"pair_style": "tersoff", "pair_coeff": ["* * SiC.tersoff Si C"], "species": ["Si", "C"]}
 SIC_QM = {
     "engine": "lammps",
@@ -224,6 +228,68 @@ def test_line_and_property_and_frozen():
         assert built.partition.counts() == {"host": 0, "buffer": 0, "core": 5, "frozen": 211}
         with built.open() as qmmm:
             assert np.abs(qmmm.forces()[5:]).max() == 0
+
+
+# --- the engine alone -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def whole_cell(tmp_path):
+    """A study without a host, for a recipe that says that it takes one."""
+    (tmp_path / "whole.py").write_text('"""Whole cells."""\nENGINE_ALONE = True\ndef run(*, model): ...\n')
+
+    def made(**changes):
+        asked = {"recipe": "whole.py", "structure": silicon(), "supercell": [2, 2, 2], "qm": TERSOFF} | changes
+        return Study.from_mapping(asked, folder=tmp_path, schemas=schemas())
+
+    return made
+
+
+def test_engine_alone(whole_cell, tmp_path):
+    """The whole periodic crystal is the engine's, and the energy is that of the same potential as a host."""
+    with (
+        build_model(whole_cell(), log_dir=tmp_path / "run") as built,
+        build_model(study(qm=None, region=None, caps=None, host=TERSOFF_HOST, supercell=[2, 2, 2])) as host_alone,
+    ):
+        assert built.engine_alone
+        assert not host_alone.engine_alone
+        assert isinstance(built.engine, JournaledEngine)
+        assert (built.potential, built.cluster, built.coupling(), built.matching) == (None,) * 4
+        assert built.partition.counts() == {"host": 64, "buffer": 0, "core": 0, "frozen": 0}
+        assert built.warnings() == []
+        assert built.checksums() == {}
+        given = built.engine.evaluate(built.crystal.to_atoms(), stress=True)
+        with host_alone.open() as host:
+            assert given.energy == pytest.approx(host.energy(), abs=1e-9)
+            np.testing.assert_allclose(given.stress, host.stress(), atol=1e-12)
+        # the same potential is cited, and no coupling
+        assert set(built.references()) == set(host_alone.references())
+
+
+def test_defect_in_the_engine_alone(whole_cell):
+    with build_model(whole_cell(defect={"kind": "vacancy", "site": 0})) as built:
+        assert len(built.crystal) == 63
+        np.testing.assert_array_equal(built.partition.centre, built.defect.position)
+        assert len(built.perfect_partition) == 64
+
+
+def test_engine_alone_cannot_be_opened(whole_cell):
+    with build_model(whole_cell()) as built:
+        for opened in (built.open, built.open_perfect, lambda: built.classical):
+            with pytest.raises(ValueError, match="no host potential, so there is no hybrid crystal to open"):
+                opened()
+
+
+def test_engine_alone_in_words_and_costs(whole_cell):
+    with build_model(whole_cell()) as built:
+        fields = described(built)
+        assert (fields["n_atoms_host"], fields["n_atoms_qm"], fields["n_link_atoms"]) == (64, 64, 0)
+        assert (fields["host"], fields["coupling"]) == ("", "")
+        assert fields["engine"] == "lammps tersoff"
+        costs = dict(estimate(built).rows())
+        assert costs["atoms"] == "64"
+        assert costs["quantum atoms"] == "all: the engine alone"
+        assert "host" not in costs
 
 
 # --- couplings ------------------------------------------------------------------------------------------------------

@@ -189,6 +189,8 @@ def test_mistakes_are_named_before_anything_runs():
         QMMMCalculator(**wrong).get_forces(silicon())
     with pytest.raises(StudyError, match="host"):
         QMMMCalculator().get_forces(silicon())
+    with pytest.raises(StudyError, match="needs a host potential"):
+        QMMMCalculator(qm=SECTIONS["qm"]).get_forces(silicon())
     qm = SECTIONS["qm"] | {"pair_stile": "sw"}
     with pytest.raises(ValueError, match="pair_stile"):
         QMMMCalculator(**(SECTIONS | {"qm": qm})).get_forces(silicon())

@@ -350,6 +350,77 @@ def test_dry_run_with_a_quantum_region(vacancy, call):
     assert "(4 core) and 0 caps" in out
 
 
+WHOLE = """
+from __future__ import annotations
+from dataclasses import dataclass
+from solidqmmm.procedures.describe import described
+from solidqmmm.results.base import Result
+
+ENGINE_ALONE = True
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class WholeResult(Result):
+    recipe: str = "whole"
+    energy_eV: float
+    n_atoms_host: int
+    n_atoms_qm: int
+    n_link_atoms: int
+    host: str
+    engine: str
+    coupling: str
+    warnings: list[str]
+
+def run(*, model, workdir=None, progress=None) -> WholeResult:
+    return WholeResult(energy_eV=model.engine.evaluate(model.crystal.to_atoms()).energy, **described(model))
+"""
+
+
+@pytest.fixture
+def whole(folder):
+    """A study of the engine alone."""
+    engine = "qm: {engine: ase, calculator: 'ase.calculators.emt:EMT'}"
+    text = f"recipe: whole.py\nstructure: {{file: Cu.cif}}\nsupercell: [2, 1, 1]\n{engine}\n"
+    (folder / "whole.py").write_text(WHOLE)
+    Structure.from_spacegroup("Fm-3m", Lattice.cubic(3.6), ["Cu"], [[0, 0, 0]]).to(filename=str(folder / "Cu.cif"))
+    (folder / "whole.yaml").write_text(text)
+    return folder
+
+
+def test_engine_alone_runs_and_owes_no_thanks_to_a_host(whole, call):
+    code, out, err = call("run", "whole.yaml", "--out", "out")
+    assert code == 0, err
+    found = json.loads((whole / "out/result.json").read_text())
+    assert (found["n_atoms_host"], found["n_atoms_qm"], found["n_link_atoms"], found["host"]) == (8, 8, 0, "")
+    assert not (whole / "out/figures/cluster.png").exists()
+    assert "thompson2022lammps" not in Provenance.load(whole / "out/provenance.json").references
+    assert recipebook.load_study(whole / "out/study.yaml").engine_alone
+    code, out, err = call("run", "whole.yaml", "--out", "out")
+    assert "nothing to do" in out, err
+
+
+def test_engine_alone_has_no_boundary(whole, call):
+    for command in ("carve", "check"):
+        code, _, err = call(command, "whole.yaml", "--out", "out")
+        assert code == 2
+        assert "no quantum region" in err
+        assert "give it the sections `host` and `region`" in err or "give it `host` and `region`" in err
+
+
+def test_dry_run_of_the_engine_alone(whole, call):
+    code, out, err = call("run", "whole.yaml", "--dry-run")
+    assert code == 0, err
+    assert "all: the engine alone" in out
+    assert "no estimate: this engine has no calibration" in out
+
+
+def test_recipe_that_needs_a_host_refuses_the_engine_alone(whole, call):
+    path = whole / "whole.yaml"
+    path.write_text(path.read_text().replace("whole.py", "counting.py"))
+    code, _, err = call("run", "whole.yaml", "--out", "out")
+    assert code == 2
+    assert "qm (line 4): the recipe counting.py needs a host potential" in err
+
+
 # --- recipes ----------------------------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ from pymatgen.core import Lattice, Structure
 from solidqmmm.errors import EnvironmentProblem, StudyError
 from solidqmmm.system import study_file
 from solidqmmm.system.crystal import Crystal
-from solidqmmm.system.study import Schemas, Study
+from solidqmmm.system.study import RecipeSchema, Schemas, Study
 from solidqmmm.system.unit_cell import in_cell
 
 GOOD = {
@@ -51,9 +51,9 @@ class EngineOptions(BaseModel):
 
 
 def recipe_schema(name, folder):
-    if name != "defect_relaxation":
+    if name not in ("defect_relaxation", "elastic"):
         raise ValueError(f"no recipe '{name}'; did you mean 'defect_relaxation'?")
-    return "relax", RelaxOptions
+    return RecipeSchema("relax", RelaxOptions, engine_alone=name == "elastic")
 
 
 def engine_schema(engine):
@@ -139,6 +139,21 @@ def test_study_without_quantum_part(folder):
     study = Study.from_mapping(mapping, folder=folder, schemas=SCHEMAS)
     assert study.qm is None
     assert study.region is None
+
+
+def test_study_of_the_engine_alone(folder):
+    mapping = {"recipe": "elastic", **{key: GOOD[key] for key in ("structure", "supercell", "defect", "qm")}}
+    study = Study.from_mapping(mapping, folder=folder, schemas=SCHEMAS)
+    assert study.engine_alone
+    assert study.potential() is None
+    assert [path.name for path in study.potential_files()] == ["Si.sw"]
+    assert set(study.checksums()) == {"Si.cif", "Si.sw"}
+    # what joins an engine to a host is not written either, or the written study would be refused
+    assert {"host", "region", "caps", "coupling", "matching"}.isdisjoint(study.as_mapping())
+    again = Study.load(written(folder, study_file.to_yaml(study.as_mapping())), schemas=SCHEMAS)
+    assert again.as_mapping() == study.as_mapping()
+    # a recipe that takes the engine alone takes hosts as well
+    assert not Study.from_mapping(GOOD | {"recipe": "elastic"}, folder=folder, schemas=SCHEMAS).engine_alone
 
 
 def test_short_forms(folder):
@@ -244,6 +259,25 @@ def test_unknown_keys(folder):
         ({"region": {"core": {}}}, "got none of them"),
         ({"region": {"buffer": {"hops": 1}}}, "region.core: missing, and it has no default"),
         ({"region": None}, "region: missing: a study with `qm` needs a region"),
+        ({"recipe": "elastic", "region": None}, "region: missing: a study with `qm` needs a region"),
+        (
+            {"host": None, "qm": None, "region": None},
+            "host: missing: the crystal needs a `host` potential such as {pair_style: sw, ",
+        ),
+        (
+            {"recipe": "elastic", "host": None, "qm": None, "region": None},
+            "or `qm` alone, whose engine then computes the whole cell",
+        ),
+        (
+            {"host": None, "region": None},
+            "qm: the recipe defect_relaxation needs a host potential beside it: give `host`, and a `region`",
+        ),
+        ({"host": None}, "region: there is nothing to embed it in without a `host`: give the host's potential"),
+        (
+            {"recipe": "elastic", "host": None},
+            "region: there is nothing to embed it in without a `host`: give the host's potential, or leave the region out",
+        ),
+        ({"host": 3}, "host: expected a mapping such as {pair_style: sw, "),
         ({"recipe": None}, "recipe: missing, and it has no default"),
         ({"defect": {"kind": "vacancy"}}, "defect.site: missing, and it has no default"),
         ({"defect": {"kind": "vacancy", "site": 0, "element": "C"}}, "defect.element: unknown key"),
@@ -274,6 +308,37 @@ def test_unknown_keys(folder):
 def test_one_mistake(folder, changes, said):
     found = problems(folder, **changes)
     assert any(said in problem for problem in found), found
+
+
+def test_what_has_no_meaning_without_a_host(folder):
+    path = written(
+        folder,
+        """\
+        recipe: elastic
+        structure: {file: Si.cif, lattice: host}
+        qm: {engine: lammps, pair_style: sw, pair_coeff: "* * Si.sw Si", species: [Si]}
+        caps: {kind: none}
+        coupling: force_mixing
+        matching: auto
+        """,
+    )
+    with pytest.raises(StudyError) as caught:
+        Study.load(path, schemas=SCHEMAS)
+    assert caught.value.problems == (
+        "structure.lattice (line 2): 'host' has no meaning without a `host`: give a structure with the engine's own "
+        "lattice, and leave this out",
+        "caps (line 4): has no meaning without a `host`: leave it out",
+        "coupling (line 5): has no meaning without a `host`: leave it out",
+        "matching (line 6): has no meaning without a `host`: leave it out",
+    )
+
+
+def test_one_missing_host_is_one_mistake(folder):
+    """Sections that a host would give a meaning are not blamed for its absence."""
+    sections = {"caps": {"kind": "none"}, "coupling": "force_mixing", "matching": "auto"}
+    assert len(problems(folder, host=None, **sections)) == 1
+    assert len(problems(folder, host=None, qm=None, region=None, **sections)) == 1
+    assert len(problems(folder, host=None, region=None, **sections)) == 1
 
 
 def test_materials_project_without_package_or_key(folder, monkeypatch):

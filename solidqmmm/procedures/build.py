@@ -55,19 +55,18 @@ def build_model(study: Study, *, log_dir=None) -> Model:
         StructureError, RegionError: If crystal, defect or region are impossible.
         ValueError: For an element that the host potential does not know.
     """
-    unit = study.unit_cell()
+    unit, potential = study.unit_cell(), study.potential()
     if study.structure.lattice == "host":
         for symbol in unit.species:
-            study.potential().type_of(symbol)
-        with LammpsEngine(study.potential()) as classical:
+            potential.type_of(symbol)
+        with LammpsEngine(potential) as classical:
             unit = relaxed_cell(unit, classical)
     perfect = unit.supercell(study.supercell)
     defect, crystal = None, perfect
     if study.defect is not None:
         defect = place_defect(unit, perfect, **study.defect.model_dump())
         crystal = defect.applied_to(perfect)
-    potential = study.potential()
-    for symbol in crystal.species:
+    for symbol in () if potential is None else crystal.species:
         potential.type_of(symbol)
     partition = Partition(np.zeros(len(crystal), dtype=np.int8), _centre(study, crystal, defect))
     engine = None
@@ -76,6 +75,7 @@ def build_model(study: Study, *, log_dir=None) -> Model:
         rules = study.caps.rules()
         bonds = bond_rules(study, defect, crystal.species)
         partition = complete_partition(crystal, partition, rules, bonds)
+    if study.qm is not None and (study.region is not None or study.engine_alone):
         folder = None if log_dir is None else Path(log_dir)
         engine = make_engine(study.qm, log_dir=folder, search_dirs=(study.folder,))
         if folder is not None:
@@ -86,14 +86,17 @@ def build_model(study: Study, *, log_dir=None) -> Model:
 class Model:
     """Everything that a study describes, ready to be opened; a context manager that closes its engines.
 
+    Three kinds: an engine inside a host, the host alone (`engine` is None), the engine alone on the periodic cell
+    (`potential` is None: nothing to open, no cluster, no coupling).
+
     Attributes:
         study: The study.
         unit: The repeated cell.
         perfect: The supercell without the defect.
         crystal: The supercell with it.
         defect: The defect, or None.
-        potential: The host's potential.
-        partition: Labels of the atoms of `crystal`.
+        potential: The host's potential, or None for the engine alone.
+        partition: Labels of the atoms of `crystal`; all 'host' for the host or the engine alone.
         engine: The quantum engine, or None for the host alone.
     """
 
@@ -125,10 +128,19 @@ class Model:
 
     # --- parts ------------------------------------------------------------------------------------------------
 
+    @property
+    def engine_alone(self) -> bool:
+        """Whether the engine computes the whole periodic cell, without a host."""
+        return self.potential is None
+
     @cached_property
     def cluster(self) -> Cluster | None:
-        """The quantum cluster as the host sees it; None for the host alone."""
-        return None if self.engine is None else self._carved(self.crystal, self.partition)
+        """The quantum cluster as the host sees it; None for the host or the engine alone."""
+        return self._carved(self.crystal, self.partition) if self._embedded else None
+
+    @property
+    def _embedded(self) -> bool:
+        return self.engine is not None and self.potential is not None
 
     @property
     def bond_rules(self) -> BondRules:
@@ -137,14 +149,15 @@ class Model:
 
     @cached_property
     def classical(self) -> LammpsEngine:
-        """The host's potential as an engine for clusters and unit cells."""
+        """The host's potential as an engine for clusters and unit cells; ValueError without a host."""
+        self._require_host()
         return LammpsEngine(self.potential)
 
     @cached_property
     def matching(self):
         """Lattice matching of engine and host (a MatchingResult), or None where the study asks for none."""
         asked = self.study.matching
-        if asked == "none" or self.engine is None:
+        if asked == "none" or not self._embedded:
             return None
         from solidqmmm.procedures.match import match_lattices, matched_from_values
 
@@ -180,13 +193,13 @@ class Model:
     # --- couplings --------------------------------------------------------------------------------------------
 
     def coupling(self, crystal: Crystal | None = None, partition: Partition | None = None, engine: Engine | None = None):
-        """The study's coupling on its crystal (or on another one with its own partition); None for the host alone.
+        """The study's coupling on its crystal (or on another one with its own partition); None for host or engine alone.
 
         Args:
             crystal, partition: Another crystal and its labels, such as the perfect one; no dead load is applied there.
             engine: Another engine, such as a cheaper stand-in.
         """
-        if self.engine is None:
+        if not self._embedded:
             return None
         asked, own = self.study.coupling, crystal is None
         if own:
@@ -221,12 +234,21 @@ class Model:
 
     # --- live objects -----------------------------------------------------------------------------------------
 
+    def _require_host(self):
+        if self.engine_alone:
+            raise ValueError(
+                "this study has no host potential, so there is no hybrid crystal to open: its engine computes the whole "
+                "cell (`model.engine.evaluate`); give the study `host` and `region` to embed the engine in a crystal"
+            )
+
     def open(self, **options) -> QMMM:
-        """The live hybrid crystal of the study; close it, or use it in a `with` statement."""
+        """The live hybrid crystal of the study; close it, or use it in a `with` statement. ValueError without a host."""
+        self._require_host()
         return QMMM(self.crystal, self.potential, self.coupling(), partition=self.partition, **options)
 
     def open_perfect(self, **options) -> QMMM:
-        """The live hybrid crystal without the defect, the same atoms quantum."""
+        """The live hybrid crystal without the defect, the same atoms quantum; ValueError without a host."""
+        self._require_host()
         partition = self.perfect_partition
         return QMMM(
             self.perfect, self.potential, self.coupling(self.perfect, partition), partition=partition, **options
@@ -245,7 +267,7 @@ class Model:
 
     def warnings(self) -> list[str]:
         """What a reader of the results should know before believing them: a crystal under pressure from its own cell."""
-        if len(self.unit) > _LARGEST_UNIT or not np.asarray(self.unit.pbc).all():
+        if self.engine_alone or len(self.unit) > _LARGEST_UNIT or not np.asarray(self.unit.pbc).all():
             return []
         pressure = pressure_GPa(self.unit, self.classical)
         if abs(pressure) < _NOTEWORTHY_PRESSURE_GPa:
@@ -259,17 +281,19 @@ class Model:
 
     def references(self) -> list[str]:
         """Citation keys that a user of this model owes."""
-        keys = [*self.classical.describe()["references"], "larsen2017ase", "ong2013pymatgen", "matscipy2024"]
+        keys = [] if self.engine_alone else list(self.classical.describe()["references"])
+        keys += ["larsen2017ase", "ong2013pymatgen", "matscipy2024"]
         if self.engine is not None:
             keys += self.engine.describe()["references"]
+        if self._embedded:
             keys += {"subtractive": ["maseras1995imomm"], "force_mixing": ["bernstein2009hybrid"]}[
                 self.study.coupling.scheme
             ]
         return list(dict.fromkeys(keys))
 
     def checksums(self) -> dict[str, str]:
-        """sha256 of the potential files by name."""
-        return self.potential.checksums()
+        """sha256 of the host's potential files by name."""
+        return {} if self.potential is None else self.potential.checksums()
 
 
 # --- regions --------------------------------------------------------------------------------------------------

@@ -22,10 +22,13 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from solidqmmm.coupling.qmmm import QMMM
 from solidqmmm.procedures.build import Model, build_model
 from solidqmmm.system.crystal import Crystal
-from solidqmmm.system.study import Study
+from solidqmmm.system.study import RecipeSchema, Schemas, Study
+from solidqmmm.system.study_sections import Section
 
 _WITH_ENERGY = ("energy", "free_energy", "forces", "stress")
 _FORCES_ONLY = ("forces",)
+# The crystal is a hybrid one: its sections are judged as those of a recipe that needs a host.
+_HYBRID = Schemas(recipe=lambda _name, _folder: RecipeSchema(None, Section))
 
 
 class QMMMCalculator(Calculator):
@@ -207,7 +210,8 @@ class QMMMCalculator(Calculator):
         for section in ("host", "qm"):
             if section in mapping:
                 mapping[section] = _with_full_paths(mapping[section], settings["search_dirs"])
-        self._model = build_model(Study.from_mapping(mapping), log_dir=settings["log_dir"])
+        study = Study.from_mapping(mapping, schemas=_HYBRID)
+        self._model = build_model(study, log_dir=settings["log_dir"])
         try:
             self._qmmm = self._model.open()
         except BaseException:

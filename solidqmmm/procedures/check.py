@@ -95,10 +95,9 @@ def check_boundary(
         StudyError: For a study without a quantum region, or options that do not fit it.
         SolidQMMMError: If an engine fails at the study's own boundary.
     """
-    if model.engine is None:
-        raise StudyError(
-            "this study has no quantum region, so there is no boundary to check: give it `qm` and `region`"
-        )
+    if model.engine is None or model.engine_alone:
+        cure = "`host` and `region`" if model.engine_alone else "`qm` and `region`"
+        raise StudyError(f"this study has no quantum region, so there is no boundary to check: give it {cure}")
     _require_whole_hops(model, buffers)
     report = _Report(model)
     meter = _Meter(progress)

@@ -13,7 +13,7 @@ from solidqmmm.system.partition import Partition
 
 
 def described(model) -> dict:
-    """The fields that results share: atom counts, and host, engine and coupling in words, warnings.
+    """The fields that results share: atom counts, and host, engine and coupling in words ('' where there is none), warnings.
 
     Args:
         model: A `procedures.build.Model`.
@@ -21,16 +21,23 @@ def described(model) -> dict:
     study = model.study
     fields = {
         "n_atoms_host": len(model.crystal),
-        "n_atoms_qm": len(model.partition.quantum) if model.engine is not None else 0,
+        "n_atoms_qm": 0,
         "n_link_atoms": 0,
-        "host": f"LAMMPS {study.host.pair_style} ({', '.join(path.name for path in model.potential.files()) or 'no file'})",
+        "host": "",
         "engine": "",
         "coupling": "",
         "warnings": model.warnings(),
     }
+    if not model.engine_alone:
+        files = ", ".join(path.name for path in model.potential.files()) or "no file"
+        fields["host"] = f"LAMMPS {study.host.pair_style} ({files})"
     if model.engine is not None:
-        fields["n_link_atoms"] = len(model.cluster.caps)
         fields["engine"] = engine_in_words(model.engine)
+    if model.engine_alone:
+        fields["n_atoms_qm"] = len(model.crystal)
+    elif model.engine is not None:
+        fields["n_atoms_qm"] = len(model.partition.quantum)
+        fields["n_link_atoms"] = len(model.cluster.caps)
         options = {key: value for key, value in study.coupling.model_dump().items() if key != "scheme" and value}
         details = ", ".join(key if value is True else f"{key} {value}" for key, value in options.items())
         fields["coupling"] = study.coupling.scheme + (f" ({details})" if details else "")

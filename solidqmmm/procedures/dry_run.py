@@ -30,9 +30,9 @@ class Estimate:
 
     Attributes:
         n_atoms: Atoms of the crystal.
-        seconds_host: One evaluation of the host in seconds.
-        n_quantum, n_core, n_caps: Quantum atoms, those of the core, caps.
-        n_electrons: Electrons of the cluster.
+        seconds_host: One evaluation of the host in seconds; None for the engine alone.
+        n_quantum, n_core, n_caps: Quantum atoms, those of the core, caps; all atoms are core for the engine alone.
+        n_electrons: Electrons of the cluster, or of the cell.
         n_basis_functions: Basis functions of the quantum engine.
         memory_MB: Memory of the quantum calculation on all ranks together.
         seconds_first: The first quantum evaluation in seconds.
@@ -40,7 +40,7 @@ class Estimate:
     """
 
     n_atoms: int
-    seconds_host: float
+    seconds_host: float | None
     n_quantum: int = 0
     n_core: int = 0
     n_caps: int = 0
@@ -52,10 +52,14 @@ class Estimate:
 
     def rows(self) -> list[tuple[str, str]]:
         """Rows of label and value for a table."""
-        rows = [("atoms", str(self.n_atoms)), ("host", f"{_seconds(self.seconds_host)} per evaluation")]
-        if not self.n_quantum:
-            return [*rows, ("quantum atoms", "none: the host alone")]
-        rows.append(("quantum atoms", f"{self.n_quantum} ({self.n_core} core) and {self.n_caps} caps"))
+        rows = [("atoms", str(self.n_atoms))]
+        if self.seconds_host is None:
+            rows.append(("quantum atoms", "all: the engine alone"))
+        else:
+            rows.append(("host", f"{_seconds(self.seconds_host)} per evaluation"))
+            if not self.n_quantum:
+                return [*rows, ("quantum atoms", "none: the host alone")]
+            rows.append(("quantum atoms", f"{self.n_quantum} ({self.n_core} core) and {self.n_caps} caps"))
         if self.n_electrons is not None:
             rows.append(("electrons in the SCF", f"{self.n_electrons:g}"))
         if self.n_basis_functions is not None:
@@ -76,15 +80,19 @@ def estimate(model) -> Estimate:
     Args:
         model: What `build_model` returns.
     """
-    sizes = {"n_atoms": len(model.crystal), "seconds_host": _time_of_host(model)}
-    cluster, engine = model.cluster, model.engine
-    if cluster is None:
-        return Estimate(**sizes)
-    sizes |= {"n_quantum": cluster.n_quantum, "n_core": int(cluster.core.sum()), "n_caps": len(cluster.caps)}
-    engine = getattr(engine, "engine", engine)  # behind its journal
+    n = len(model.crystal)
+    if model.engine_alone:
+        sizes = {"n_atoms": n, "seconds_host": None, "n_quantum": n, "n_core": n}
+        atoms, n_electrons = model.crystal.to_atoms(), float(model.crystal.numbers.sum())
+    else:
+        sizes, cluster = {"n_atoms": n, "seconds_host": _time_of_host(model)}, model.cluster
+        if cluster is None:
+            return Estimate(**sizes)
+        sizes |= {"n_quantum": cluster.n_quantum, "n_core": int(cluster.core.sum()), "n_caps": len(cluster.caps)}
+        atoms, n_electrons = cluster.to_atoms(), cluster.n_electrons
+    engine = getattr(model.engine, "engine", model.engine)  # behind its journal
     if not isinstance(engine, CostedEngine):
-        return Estimate(**sizes, n_electrons=cluster.n_electrons)
-    atoms = cluster.to_atoms()
+        return Estimate(**sizes, n_electrons=n_electrons)
     timing = engine.calibrate(atoms)
     return Estimate(
         **sizes,

