@@ -6,7 +6,7 @@ import inspect
 import os
 import signal
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -72,6 +72,12 @@ def run(
     force: Annotated[
         bool, typer.Option("--force", help="Run a finished study again (its journal is used).")
     ] = False,
+    workers: Annotated[
+        int | None, typer.Option("--workers", metavar="N", help="Independent tasks side by side, N at a time.")
+    ] = None,
+    ranks_per_worker: Annotated[
+        int, typer.Option("--ranks-per-worker", metavar="M", help="MPI ranks of each of them.")
+    ] = 1,
     verbose: Verbose = 0,
 ):
     """Run a study, or go on with it: what was computed is not computed again.
@@ -79,6 +85,8 @@ def run(
     Example: solidqmmm run vacancy.yaml --out vacancy
 
     On four processes: mpiexec -n 4 solidqmmm run vacancy.yaml --out vacancy
+
+    Recipes with independent tasks (elastic_tensor): solidqmmm run elastic.yaml --workers 4
     """
     cli_show.set_verbosity(verbose)
     from solidqmmm import recipebook
@@ -98,11 +106,13 @@ def run(
         if ranks.is_root:
             _conclude(Result.load(folder.result_file), folder)
         return
+    executor = None if workers is None else _executor(recipe, workers, ranks_per_worker)
+    tasks = {} if executor is None else {"executor": executor}
     with folder.stage("build"):
         model = _built(study, folder.path)
-    with model:
+    with model, executor or nullcontext():
         with folder.stage("run"), cli_show.Progress(recipe.name, show=ranks.is_root) as progress:
-            result = recipe.run(model=model, workdir=folder.path, progress=progress, **study.options)
+            result = recipe.run(model=model, workdir=folder.path, progress=progress, **tasks, **study.options)
         folder.write_result(result)
         if ranks.is_root:
             with folder.stage("figures"):
@@ -262,6 +272,20 @@ def _default_out(study_file: Path) -> Path:
     """A folder beside the caller, named after the study (study.yaml: after its folder)."""
     stem = study_file.stem
     return Path(study_file.resolve().parent.name if stem == "study" else stem)
+
+
+def _executor(recipe, workers, ranks_per_worker):
+    """Where the recipe's independent tasks are done."""
+    if not recipe.takes_executor:
+        raise SolidQMMMError(f"the recipe '{recipe.name}' has no independent tasks: run it without --workers")
+    if ranks.size > 1:
+        raise SolidQMMMError("--workers starts processes of its own: run it without mpiexec (see --ranks-per-worker)")
+    from solidqmmm.procedures.tasks import local_executor
+
+    try:
+        return local_executor(workers, ranks_per_worker)
+    except ValueError as error:
+        raise SolidQMMMError(str(error)) from error
 
 
 def _found(name):

@@ -59,6 +59,11 @@ class Recipe:
         return bool(getattr(self.module, "ENGINE_ALONE", False))
 
     @property
+    def takes_executor(self) -> bool:
+        """Whether it has independent tasks that an executor may do side by side."""
+        return "executor" in inspect.signature(self.module.run).parameters
+
+    @property
     def doc(self) -> str:
         """What it does, from its docstring."""
         return inspect.cleandoc(self.module.__doc__ or "")

@@ -8,9 +8,13 @@ where grad f is learnt from the exact evaluations so far. What is learnt is the 
 is small and smooth where the host's own potential is a good guess.
 
 - Where the correction is the gradient of an energy, f comes from regression on its forces (physics/gradient_regression).
-- Where it is not (force mixing), grad f is replaced by J d with Broyden's update J += (y - J s) s^T / (s.s), whose Jacobian
-  need not be symmetric; the model must then be relaxed by a minimizer that looks at forces only, and the energy that LAMMPS
-  sees means nothing and is never reported (J. Nocedal and S. J. Wright, Numerical Optimization (2006), section 11.1).
+- Near a minimum, where displacements are far below the length on which forces change, f is d.B d / 2 with a symmetric B that
+  SR1 updates learn from steps, B += r r^T / (r.s), r = y - B s. B belongs to the crystal and not to the state: one
+  `Harmonic` may serve many relaxations of it, in slightly strained cells too (Nocedal and Wright, section 6.2).
+- Where there is no energy (force mixing), grad f is replaced by J d with Broyden's update J += (y - J s) s^T / (s.s), whose
+  Jacobian need not be symmetric; the model must then be relaxed by a minimizer that looks at forces only, and the energy
+  that LAMMPS sees means nothing and is never reported (J. Nocedal and S. J. Wright, Numerical Optimization (2006), section
+  11.1).
 
 The last term is a wall around the trust region: no atom of the region moves much farther than Delta in one step, however
 soft the model is.
@@ -41,11 +45,12 @@ class Surrogate:
 
     Args:
         exact: The correction that is stood in for.
+        harmonic: What other relaxations of the crystal have learnt, for one that begins near a minimum; it goes on learning.
     """
 
     has_energy = True
 
-    def __init__(self, exact):
+    def __init__(self, exact, harmonic: Harmonic | None = None):
         self.exact = exact
         self.atoms = exact.atoms
         self.reference = exact.reference
@@ -53,7 +58,7 @@ class Surrogate:
         self.asks_exact = True
         self.trust_radius = np.inf
         self.wall_energy = 0.0
-        self._model = _Regression() if exact.has_energy else _Broyden()
+        self._model = harmonic or (_Regression() if exact.has_energy else _Broyden())
         self._last = self._base = None
 
     def evaluate(self, positions, cell, host_forces=None) -> Contribution:
@@ -140,6 +145,31 @@ class _Broyden:
     def at(self, x) -> tuple[float, np.ndarray]:
         d = x - self.base
         gradient = self.jacobian @ d
+        return 0.5 * float(d @ gradient), gradient
+
+
+class Harmonic:
+    """d.B d / 2 around the centre, with a symmetric B in eV/angstrom^2, shape=(3 n, 3 n), that outlives the relaxation."""
+
+    def __init__(self):
+        self.matrix = None
+
+    def learn(self, last: _Seen, base: _Seen | None):
+        if self.matrix is None:
+            self.matrix = np.zeros((last.positions.size,) * 2)
+        if base is None:
+            return
+        s = _centred(last.positions - base.positions).ravel()
+        r = _centred(base.forces - last.forces).ravel() - self.matrix @ s
+        if abs(r @ s) > 1e-6 * np.linalg.norm(r) * np.linalg.norm(s):
+            self.matrix += np.outer(r, r) / (r @ s)
+
+    def fit(self, base: _Seen):
+        self.base = _centred(base.positions).ravel()
+
+    def at(self, x) -> tuple[float, np.ndarray]:
+        d = x - self.base
+        gradient = self.matrix @ d
         return 0.5 * float(d @ gradient), gradient
 
 

@@ -247,12 +247,17 @@ class Model:
         return QMMM(self.crystal, self.potential, self.coupling(), partition=self.partition, **options)
 
     def open_perfect(self, **options) -> QMMM:
-        """The live hybrid crystal without the defect, the same atoms quantum; ValueError without a host."""
+        """The live hybrid crystal without the defect, the same atoms quantum; ValueError without a host.
+
+        Where the study corrects ghost forces, the dead load is subtracted here too: the ideal crystal is at rest.
+        """
         self._require_host()
         partition = self.perfect_partition
-        return QMMM(
-            self.perfect, self.potential, self.coupling(self.perfect, partition), partition=partition, **options
-        )
+        correction = self.coupling(self.perfect, partition)
+        if correction is not None and getattr(self.study.coupling, "ghost_forces", False):
+            spurious = self.perfect_contribution[1].forces
+            correction = correction.with_dead_load(spurious - spurious.mean(axis=0))
+        return QMMM(self.perfect, self.potential, correction, partition=partition, **options)
 
     def with_buffer(self, **buffer) -> Model:
         """The same model with another buffer: hops=n or radius=r (angstrom). The engine is shared."""

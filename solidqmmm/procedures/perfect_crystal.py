@@ -23,6 +23,7 @@ from solidqmmm.physics.equation_of_state import (
     strain_gradient,
     stretch_of,
 )
+from solidqmmm.physics.quasi_newton import update_bfgs
 from solidqmmm.system.crystal import Crystal
 
 logger = logging.getLogger(__name__)
@@ -185,7 +186,7 @@ class StrainedCells:
             if np.linalg.norm((slope @ displacements).reshape(-1, 3), axis=1).max() < self.fmax:
                 return answer, ions
             if last is not None:
-                _update_bfgs(stiffness, ions - last[0], slope - last[1])
+                update_bfgs(stiffness, ions - last[0], slope - last[1])
             last = ions, slope
             move = -np.linalg.solve(stiffness, slope)
             ions = ions + move * min(1.0, 0.15 / np.linalg.norm(move))
@@ -381,12 +382,3 @@ class StrainedCells:
         message = f"{self.label}: {text}"
         if message not in self.warnings:
             self.warnings.append(message)
-
-
-def _update_bfgs(stiffness, step, change):
-    """BFGS update of a Hessian, in place; skipped where the curvature along the step is not positive."""
-    curvature = step @ change
-    if curvature <= 1e-8 * np.linalg.norm(step) * np.linalg.norm(change):
-        return
-    along = stiffness @ step
-    stiffness += np.outer(change, change) / curvature - np.outer(along, along) / (step @ along)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from solidqmmm.coupling.qmmm import QMMM
-from solidqmmm.coupling.surrogate import Surrogate
+from solidqmmm.coupling.surrogate import Harmonic, Surrogate
 from solidqmmm.errors import SolidQMMMError
 from solidqmmm.results.relaxation import RelaxationTrace
 from solidqmmm.system.crystal import Crystal
@@ -47,6 +47,7 @@ def relax(
     max_qm_calls: int = 60,
     algorithm: str = "micro",
     trust_radius: float = 0.15,
+    harmonic: Harmonic | None = None,
     strict: bool = False,
     progress: Callable | None = None,
 ) -> Relaxation:
@@ -65,6 +66,8 @@ def relax(
         max_qm_calls: Largest number of exact evaluations of the correction.
         algorithm: "micro", "cg" or "fire".
         trust_radius: First bound on the step of a region's atom in angstrom.
+        harmonic: For "micro" near a minimum and a coupling with energy: the quadratic model that earlier relaxations of the
+            crystal have learnt, instead of regression; it goes on learning.
         strict: Raise instead of returning an unconverged relaxation.
         progress: Called as progress(done, total, message) after every quantum call.
 
@@ -85,7 +88,7 @@ def relax(
     if qmmm.coupling is None:
         outcome = _relax_host(qmmm, fmax)
     elif algorithm == "micro":
-        outcome = _MicroIterations(qmmm, fmax, max_qm_calls, trust_radius, report).run()
+        outcome = _MicroIterations(qmmm, fmax, max_qm_calls, trust_radius, report, harmonic).run()
     else:
         outcome = _relax_directly(qmmm, fmax, max_qm_calls, algorithm, report)
     if strict and not outcome.converged:
@@ -186,11 +189,13 @@ class _Recorder:
 class _MicroIterations:
     """The loop of "micro": exact call, judge, learn, relax the model, repeat."""
 
-    def __init__(self, qmmm: QMMM, fmax, max_qm_calls, trust_radius, report):
+    def __init__(self, qmmm: QMMM, fmax, max_qm_calls, trust_radius, report, harmonic=None):
         self.qmmm, self.host = qmmm, qmmm.host
         self.fmax, self.max_qm_calls, self.report = fmax, max_qm_calls, report
         self.trust, self.largest_trust = trust_radius, 2 * trust_radius
-        self.surrogate = Surrogate(qmmm.coupling)
+        self.surrogate = Surrogate(qmmm.coupling, harmonic)
+        # Near a minimum differences of the energy drown in rounding, and forces judge the steps.
+        self.judges_energy = qmmm.has_energy and harmonic is None
         self.style = "cg" if qmmm.has_energy else "fire"
         self.names = qmmm.partition.names()
         self.trace = RelaxationTrace()
@@ -258,14 +263,14 @@ class _MicroIterations:
 
     def _is_better(self, trial, best, predicted) -> bool:
         """Whether the step is kept; adapts the trust radius to how well the model foresaw it."""
-        if self.qmmm.has_energy:
+        if self.judges_energy:
             gained = trial.total - best.total
             ratio = gained / predicted if predicted < 0 else 0.0
             good = ratio > 0.1 or (gained < _ENERGY_NOISE and trial.force < best.force)
         else:
             ratio = 1.0 - trial.norm / best.norm
             good = trial.norm < best.norm
-        if not self.qmmm.has_energy:  # nothing was foretold that could be compared: a third less force is a good step
+        if not self.judges_energy:  # nothing was foretold that could be compared: a third less force is a good step
             self.trust = min(1.6 * self.trust, self.largest_trust) if ratio > 0.3 else self.trust
         elif good and ratio > 0.6:
             self.trust = min(1.5 * self.trust, self.largest_trust)

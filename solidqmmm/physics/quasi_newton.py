@@ -1,0 +1,30 @@
+"""Updates of approximate Hessians and Jacobians from steps and the changes they made."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def update_bfgs(hessian, step, change):
+    """BFGS update of a symmetric Hessian, in place; skipped where the curvature along the step is not positive.
+
+    J. Nocedal and S. J. Wright, Numerical Optimization, 2nd ed., eq. 6.19 (Springer, 2006).
+
+    Args:
+        hessian: shape=(k, k).
+        step: Displacement, shape=(k,).
+        change: Change of the gradient along it, shape=(k,).
+    """
+    curvature = step @ change
+    if curvature <= 1e-8 * np.linalg.norm(step) * np.linalg.norm(change):
+        return
+    along = hessian @ step
+    hessian += np.outer(change, change) / curvature - np.outer(along, along) / (step @ along)
+
+
+def update_broyden(jacobian, step, change):
+    """Broyden's update ("good") of a Jacobian of any symmetry, in place: the smallest one with jacobian @ step = change.
+
+    C. G. Broyden, Math. Comput. 19, 577 (1965).
+    """
+    jacobian += np.outer(change - jacobian @ step, step) / (step @ step)

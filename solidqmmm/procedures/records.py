@@ -1,0 +1,93 @@
+"""Finished pieces of a run, one small file each: what was saved is read, not computed again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from solidqmmm import __version__
+from solidqmmm.runtime import agree_on_failure, is_root, world
+
+logger = logging.getLogger(__name__)
+
+
+class Records:
+    """Named sets of arrays in a folder; collective over MPI ranks, rank 0 reads and writes.
+
+    Each record carries a fingerprint of everything that determines it; one with another fingerprint, or a damaged one,
+    counts as absent. A record appears whole or not at all (temporary file, rename).
+
+    Args:
+        folder: Where the records are kept, made when needed; None keeps nothing.
+        fingerprint: See `fingerprint`.
+    """
+
+    def __init__(self, folder, fingerprint: str):
+        self.folder = None if folder is None else Path(folder)
+        self.fingerprint = fingerprint
+
+    def read(self, name: str) -> dict[str, np.ndarray] | None:
+        """The arrays that were saved under `name`, or None."""
+        if self.folder is None:
+            return None
+        found = self._read(self.folder / f"{name}.npz") if is_root() else None
+        return world().bcast(found, root=0) if world().size > 1 else found
+
+    def write(self, name: str, **arrays):
+        """Saves arrays under `name`. A full disk is logged: it must not cost what has just been computed."""
+        if self.folder is None:
+            return
+        error = None
+        if is_root():
+            try:
+                self._write(self.folder / f"{name}.npz", arrays)
+            except OSError as caught:
+                error = caught
+        try:
+            agree_on_failure(world(), error)
+        except OSError as agreed:
+            logger.warning("the record %s was not written (%s): it is lost when the run ends", name, agreed)
+
+    def _read(self, path: Path):
+        if not path.exists():
+            return None
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as record:
+                arrays = {key: record[key] for key in record.files}
+            return arrays if str(arrays.pop("fingerprint")) == self.fingerprint else None
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            logger.warning("ignoring the damaged record %s (%s); computing again", path, error)
+            return None
+
+    def _write(self, path: Path, arrays):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                np.savez(file, fingerprint=self.fingerprint, **arrays)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def fingerprint(model, **more) -> str:
+    """sha256 of a model's study, potential files, engine and the version, and of further plain JSON facts.
+
+    Args:
+        model: A `procedures.build.Model`.
+        **more: What else determines the record.
+    """
+    facts = {
+        "version": __version__,
+        "study": model.study.as_mapping(),
+        "checksums": model.checksums() | model.study.checksums(),
+        "engine": None if model.engine is None else model.engine.describe(),
+        **more,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()

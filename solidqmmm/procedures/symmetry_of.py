@@ -1,0 +1,62 @@
+"""The symmetry that a strain series or a Hessian may use: of the perfect crystal, or what defect and region leave of it."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from ase.data import atomic_numbers
+
+from solidqmmm.physics.crystal_symmetry import cartesian_rotations
+from solidqmmm.physics.site_symmetry import kept_operations, site_operations
+from solidqmmm.system.crystal import Crystal
+
+SYMPREC = 1e-3  # angstrom
+_LARGEST_CELL = 20_000  # atoms; spglib takes seconds there
+
+
+def space_group_operations(crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:
+    """One operation for each rotation of the space group: Cartesian rotations, shape=(n, 3, 3), translations in angstrom.
+
+    A cell of more than 20,000 atoms, or one in which spglib finds nothing, has the identity alone.
+    """
+    import spglib
+
+    found = None
+    if len(crystal) <= _LARGEST_CELL:
+        scaled = crystal.positions @ np.linalg.inv(crystal.cell)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # spglib announces another way of saying "none found"
+            found = spglib.get_symmetry((crystal.cell, scaled, crystal.numbers), symprec=SYMPREC)
+    if found is None:
+        return np.eye(3)[None], np.zeros((1, 3))
+    _, first = np.unique(found["rotations"], axis=0, return_index=True)
+    first = np.sort(first)
+    rotations = cartesian_rotations(found["rotations"][first], crystal.cell)
+    return rotations, found["translations"][first] @ crystal.cell
+
+
+def defect_operations(model, positions, cell, *, perfect: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Operations of the perfect crystal about the centre of defect and region that species, regions and positions keep.
+
+    Args:
+        model: A `procedures.build.Model`.
+        positions, cell: Where its atoms are, angstrom; the cell may be strained against the model's.
+        perfect: Whether these are the atoms of the crystal without the defect.
+
+    Returns:
+        Cartesian rotations, shape=(m, 3, 3), and onto which atom each takes each atom, shape=(m, n).
+    """
+    start = model.perfect if perfect else model.crystal
+    partition = model.perfect_partition if perfect else model.partition
+    rotations, _ = space_group_operations(model.unit)
+    centre = partition.centre @ np.linalg.solve(start.cell, cell)
+    labels = start.numbers + (max(atomic_numbers.values()) + 1) * np.asarray(partition.labels, dtype=int)
+    return site_operations(rotations, positions, cell, labels, centre)
+
+
+def crystal_operations(crystal: Crystal, positions, cell) -> tuple[np.ndarray, np.ndarray]:
+    """Operations of a whole cell that still hold at `positions`; as `defect_operations`."""
+    rotations, translations = space_group_operations(crystal)
+    D = np.linalg.solve(crystal.cell, cell)
+    return kept_operations(rotations, translations @ D, positions, cell, crystal.numbers)
