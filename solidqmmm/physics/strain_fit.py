@@ -6,8 +6,8 @@ for each a, even and odd powers do not mix:
     [S(a) - S(-a)]/2 = C eta a + O(a^3),       [S(a) + S(-a)]/2 = S(0) + (d2S/da2) a^2/2 + O(a^4),
 
 so that the curvature of the stress enters neither the slope nor its error. The reference is one more point at a = 0, as good
-as the others. Errors are standard errors of least squares: they hold what the residuals show, noise of the relaxations and
-powers left out of the fit alike.
+as the others. Errors are standard errors of least squares, made from the residuals. Noise they measure; of an odd power that
+the fit leaves out they show a part only, for it also shifts the slope: `StrainFit.linearity` has the size of that shift.
 """
 
 from __future__ import annotations
