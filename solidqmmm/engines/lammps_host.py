@@ -211,6 +211,10 @@ class LammpsHost:
             self.command("run 0 post no")
             self._evaluated = True
 
+    def forget(self):
+        """What was computed is computed again when it is next asked for: after work with `session` past this object."""
+        self._evaluated = False
+
     def energy(self) -> float:
         """Potential energy in eV: host and those corrections that have an energy."""
         self.evaluate()

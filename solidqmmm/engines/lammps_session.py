@@ -263,6 +263,24 @@ class LammpsSession:
             ctypes.c_void_p(data.ctypes.data),
         )  # fmt: skip
 
+    def scatter_some(self, name: str, indices, values):
+        """Sets a per-atom vector of some atoms as `scatter` does, positions exactly as given and not brought into the box.
+
+        For small moves between which LAMMPS keeps its neighbour lists: an atom that came back through the other face would
+        have gone far. `indices` shape=(m,), `values` shape=(m, 3), the same on all ranks.
+        """
+        factor = {"x": 1.0, "v": self.scale["velocity"]}[name]
+        data = np.ascontiguousarray(np.asarray(values, dtype=float) @ self._Q / factor)
+        ids = np.ascontiguousarray(np.asarray(indices) + 1, dtype=np.intc)
+        if data.shape != (len(ids), 3):
+            raise ValueError(f"`values` must have shape ({len(ids)}, 3), got {data.shape}")
+        scatter = self.lmp.lib.lammps_scatter_atoms_subset
+        scatter.argtypes = None
+        scatter(
+            self.lmp.lmp, name.encode(), ctypes.c_int(1), ctypes.c_int(3), ctypes.c_int(len(ids)),
+            ctypes.c_void_p(ids.ctypes.data), ctypes.c_void_p(data.ctypes.data),
+        )  # fmt: skip
+
     # --- answers ------------------------------------------------------------------------------------------------
 
     def thermo(self, keyword: str) -> float:
