@@ -126,6 +126,39 @@ def case_million(repeats=50, steps=5, pairs=3):
     }
 
 
+def case_host_hessian(sizes=((5, 5, 5), (10, 5, 25), (25, 25, 20))):
+    """Sparse Hessian of 1,000 to 100,000 Stillinger-Weber atoms: force calls, time, growth, cost beside the bare calls."""
+    import math
+
+    from solidqmmm.engines.lammps_host import LammpsHost
+    from solidqmmm.procedures.host_hessian import host_hessian
+    from solidqmmm.system.crystal import Crystal
+    from solidqmmm.system.potential import Potential
+
+    atoms, calls, seconds = [], [], []
+    for repeats in sizes:
+        crystal = Crystal.of(silicon()).supercell(repeats)
+        with LammpsHost(crystal, Potential(**SW)) as host:
+            begin = time.perf_counter()
+            found = host_hessian(host)
+            seconds.append(time.perf_counter() - begin)
+            host.command("run 0 post no")
+            begin = time.perf_counter()
+            host.command("run 20 pre no post no")
+            call = (time.perf_counter() - begin) / 20
+        atoms.append(len(crystal))
+        calls.append(found.n_force_evaluations)
+    return {
+        **{f"force_calls_{n}": m for n, m in zip(atoms, calls, strict=True)},
+        **{f"seconds_{n}": s for n, s in zip(atoms, seconds, strict=True)},
+        "exponent": math.log(seconds[-1] / seconds[-2]) / math.log(atoms[-1] / atoms[-2]),
+        "ratio_to_bare_force_calls": seconds[-1] / (calls[-1] * call),
+        "target_force_calls": 3000,
+        "target_s": 600,
+        "target_exponent": 1.6,
+    }
+
+
 def case_first_call(repeats=20):
     """64,000 atoms, about 99 quantum ones: from the structure to the first forces, the quantum cost subtracted."""
     from solidqmmm.procedures.build import build_model
