@@ -9,8 +9,8 @@ is small and smooth where the host's own potential is a good guess.
 
 - Where the correction is the gradient of an energy, f comes from regression on its forces (physics/gradient_regression).
 - Near a minimum, where displacements are far below the length on which forces change, f is d.B d / 2 with a symmetric B that
-  SR1 updates learn from steps, B += r r^T / (r.s), r = y - B s. B belongs to the crystal and not to the state: one
-  `Harmonic` may serve many relaxations of it, in slightly strained cells too (Nocedal and Wright, section 6.2).
+  symmetric quasi-Newton updates learn from steps (physics/quasi_newton). B belongs to the crystal and not to the state: one
+  `Harmonic` may serve many relaxations of it, in slightly strained cells too.
 - Where there is no energy (force mixing), grad f is replaced by J d with Broyden's update J += (y - J s) s^T / (s.s), whose
   Jacobian need not be symmetric; the model must then be relaxed by a minimizer that looks at forces only, and the energy
   that LAMMPS sees means nothing and is never reported (J. Nocedal and S. J. Wright, Numerical Optimization (2006), section
@@ -28,6 +28,7 @@ import numpy as np
 
 from solidqmmm.engines.protocols import Contribution
 from solidqmmm.physics.gradient_regression import value_and_gradient, weights
+from solidqmmm.physics.quasi_newton import update_broyden, update_symmetric
 
 # Stiffness of the wall in eV/angstrom^2: above any negative curvature that a difference of potentials has.
 _WALL = 50.0
@@ -137,7 +138,7 @@ class _Broyden:
         s = _centred(last.positions - base.positions).ravel()
         y = _centred(base.forces - last.forces).ravel()
         if s.any():
-            self.jacobian += np.outer(y - self.jacobian @ s, s / (s @ s))
+            update_broyden(self.jacobian, s, y)
 
     def fit(self, base: _Seen):
         self.base = _centred(base.positions).ravel()
@@ -160,9 +161,7 @@ class Harmonic:
         if base is None:
             return
         s = _centred(last.positions - base.positions).ravel()
-        r = _centred(base.forces - last.forces).ravel() - self.matrix @ s
-        if abs(r @ s) > 1e-6 * np.linalg.norm(r) * np.linalg.norm(s):
-            self.matrix += np.outer(r, r) / (r @ s)
+        update_symmetric(self.matrix, s, _centred(base.forces - last.forces).ravel())
 
     def fit(self, base: _Seen):
         self.base = _centred(base.positions).ravel()

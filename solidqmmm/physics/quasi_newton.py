@@ -28,3 +28,20 @@ def update_broyden(jacobian, step, change):
     C. G. Broyden, Math. Comput. 19, 577 (1965).
     """
     jacobian += np.outer(change - jacobian @ step, step) / (step @ step)
+
+
+def update_symmetric(hessian, step, change):
+    """Update of a symmetric, perhaps indefinite Hessian, in place, so that hessian @ step = change.
+
+    With r = change - hessian @ step: SR1, r r^T / (r.s), which finds the Hessian of a quadratic function in as many steps as
+    there are directions; and where r and s are nearly orthogonal, so that SR1 would explode, Powell's symmetric Broyden
+    update, the smallest change that does it (Nocedal and Wright, section 6.2; M. J. D. Powell in J. B. Rosen et al., eds.,
+    Nonlinear Programming, Academic Press, 1970).
+    """
+    r = change - hessian @ step
+    along, square = r @ step, step @ step
+    if abs(along) > 0.3 * np.linalg.norm(r) * np.sqrt(square):
+        hessian += np.outer(r, r) / along
+    elif square > 0:
+        mixed = np.outer(r, step) / square
+        hessian += mixed + mixed.T - along / square**2 * np.outer(step, step)

@@ -17,8 +17,11 @@ from solidqmmm.physics.strain_fit import StrainFit, fit_strain_series, require_a
 from solidqmmm.procedures.records import Records, fingerprint
 from solidqmmm.procedures.strain_reference import Reference, STRESS_TOLERANCE_GPa, relaxed_reference
 from solidqmmm.procedures.strain_series import (
+    Deformation,
     StrainedState,
     deformations,
+    mirror_of,
+    mirrored,
     open_strained,
     strain_series,
 )
@@ -145,7 +148,8 @@ def elasticity_of(
         if operations is None:
             operations = np.eye(3)[None], np.arange(len(reference.positions))[None]
         basis = _Basis(operations[0], fit_order)
-        members = deformations(basis.shapes, signed)
+        wanted = deformations(basis.shapes, signed)
+        members = [member for member in wanted if not _is_mirrored(member, wanted, operations[0])]
         done = itertools.count(1)
 
         def told(state: StrainedState):
@@ -155,6 +159,7 @@ def elasticity_of(
         states = strain_series(
             model, which, crystal, reference, members, fmax=fmax, records=records, executor=executor, report=told
         )  # fmt: skip
+    states = _with_mirrored(wanted, states, operations)
     spent = spent + np.array([[s.n_force_evaluations, s.n_qm_calls] for s in states]).sum(axis=0)
     found = _fitted(reference, basis, states, at_rest(states, reference, operations), fit_order)
     warnings = [] if start else _about_reference(model, reference, fmax, relax_cell)
@@ -197,6 +202,23 @@ def _operations(model, which, crystal, reference: Reference):
         rotations, _ = space_group_operations(model.unit)
         return rotations, None
     return crystal_operations(whole, reference.positions, reference.cell)
+
+
+def _is_mirrored(member: Deformation, wanted, rotations) -> bool:
+    """Whether symmetry makes a member from the one at the opposite, positive amplitude."""
+    opposite = Deformation(member.shape, -member.amplitude)
+    return member.amplitude < 0 and opposite in wanted and mirror_of(member.shape, rotations) is not None
+
+
+def _with_mirrored(wanted, states: list[StrainedState], operations) -> list[StrainedState]:
+    rotations, permutations = operations
+    found = {state.deformation: state for state in states}
+    for member in wanted:
+        if member not in found:
+            k = mirror_of(member.shape, rotations)
+            images = None if permutations is None else permutations[k]
+            found[member] = mirrored(found[Deformation(member.shape, -member.amplitude)], rotations[k], images)
+    return [found[member] for member in wanted]
 
 
 class _Basis:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -75,8 +75,9 @@ class StrainedState:
         deformation: The deformation.
         stress: Second Piola-Kirchhoff stress with relaxed ions in eV/angstrom^3, shape=(3, 3).
         stress_clamped: The same with the ions at the affine image of the reference.
-        inner: F^-1 x - X of the relaxed ions in angstrom, shape=(n, 3).
-        forces: F^T f, the forces left in eV/angstrom, shape=(n, 3).
+        inner: F^-1 x - X of the relaxed ions in angstrom, shape=(n, 3); None in an image by symmetry whose atoms are not
+            told.
+        forces: F^T f, the forces left in eV/angstrom, shape=(n, 3); None likewise.
         max_force: Largest force left in eV/angstrom.
         max_force_clamped: Largest force that the strain put on the ions in eV/angstrom.
         n_force_evaluations, n_qm_calls: What it took.
@@ -85,8 +86,8 @@ class StrainedState:
     deformation: Deformation
     stress: np.ndarray
     stress_clamped: np.ndarray
-    inner: np.ndarray
-    forces: np.ndarray
+    inner: np.ndarray | None
+    forces: np.ndarray | None
     max_force: float
     max_force_clamped: float
     n_force_evaluations: int
@@ -101,6 +102,43 @@ class StrainedState:
         """The inverse of `record`."""
         plain = {name: value if value.ndim else value.item() for name, value in arrays.items()}
         return cls(deformation=deformation, **plain)
+
+
+def mirror_of(shape, rotations) -> int | None:
+    """The operation that turns a strain shape into its negative, or None: then -a need not be computed."""
+    strain = voigt_strain(shape)
+    for k, R in enumerate(rotations):
+        if np.abs(R @ strain @ R.T + strain).max() < 1e-6:
+            return k
+    return None
+
+
+def mirrored(state: StrainedState, rotation, images=None) -> StrainedState:
+    """The state at the opposite amplitude, by an operation that turns the strain into its negative.
+
+    Args:
+        state: The computed state.
+        rotation: R, Cartesian, shape=(3, 3).
+        images: Onto which atom it takes each atom, shape=(n,), or None.
+    """
+
+    def moved(field):
+        if images is None or field is None:
+            return None
+        turned = np.empty_like(field)
+        turned[images] = field @ rotation.T
+        return turned
+
+    return replace(
+        state,
+        deformation=Deformation(state.deformation.shape, -state.deformation.amplitude),
+        stress=rotation @ state.stress @ rotation.T,
+        stress_clamped=rotation @ state.stress_clamped @ rotation.T,
+        inner=moved(state.inner),
+        forces=moved(state.forces),
+        n_force_evaluations=0,
+        n_qm_calls=0,
+    )
 
 
 @dataclass(frozen=True, eq=False)
