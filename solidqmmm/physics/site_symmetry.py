@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
+_PROBES = 64  # atoms that are tried first
+
 
 def site_operations(rotations, positions, cell, labels, centre, *, tolerance: float = 0.02):
     """Those `rotations` about `centre` that map a periodic crystal onto itself: see `kept_operations`."""
@@ -34,13 +36,20 @@ def kept_operations(rotations, translations, positions, cell, labels, *, toleran
     to_fractional = np.linalg.inv(cell)
     scaled = _in_unit_cube(positions @ to_fractional)
     tree = cKDTree(scaled, boxsize=1.0)
+    # No image farther away in fractional coordinates can be within the tolerance.
+    reach = tolerance * np.linalg.norm(to_fractional, 2)
     kept, permutations = [], []
     for R, t in zip(rotations, translations):
         turned = cell @ R.T @ to_fractional
         if np.abs(turned - np.rint(turned)).max() > 1e-3:
             continue
         images = _in_unit_cube((positions @ R.T + t) @ to_fractional)
-        _, nearest = tree.query(images)
+        distance, nearest = tree.query(images[:_PROBES], distance_upper_bound=reach)
+        if np.isinf(distance).any():
+            continue
+        distance, nearest = tree.query(images, distance_upper_bound=reach)
+        if np.isinf(distance).any():
+            continue
         apart = images - scaled[nearest]
         distance = np.linalg.norm((apart - np.rint(apart)) @ cell, axis=1)
         if distance.max(initial=0.0) < tolerance and (labels[nearest] == labels).all():
