@@ -12,8 +12,8 @@ Couplings without a stress (force mixing) are refused.
 
 Inputs (section `elastic`): amplitudes of the Green-Lagrange strain, each applied with both signs unless some are negative
 (without them 0.0002 and 0.0004 where LAMMPS computes everything, 0.005 and 0.01 for engines with noise); fit_order (1:
-linear; 2 and more also give third-order constants); symmetry; fmax in eV/angstrom; cell relaxed or fixed; perfect: whether the
-crystal without the defect is done too.
+linear; 2 and more also give third-order constants); symmetry; fmax in eV/angstrom; cell relaxed or fixed; perfect: whether
+the crystal without the defect is done too.
 Cost: 2 strain shapes (cubic) to 6, times 2, times amplitudes, each with 2 to 4 quantum calls; with a defect that twice.
 Reference: J. H. Weiner, Statistical Mechanics of Elasticity (Wiley, 1983); D. C. Wallace, Thermodynamics of Crystals (1972).
 """
@@ -23,7 +23,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from solidqmmm.procedures.build import Model
 from solidqmmm.procedures.crystal_elasticity import checked_amplitudes, checked_order, elasticity_of
@@ -41,7 +41,7 @@ def run(
     amplitudes: Annotated[tuple[float, ...] | None, AfterValidator(checked_amplitudes)] = None,
     fit_order: Annotated[int, AfterValidator(checked_order)] = 1,
     symmetry: bool = True,
-    fmax: float = 1e-4,
+    fmax: Annotated[float, Field(gt=0)] = 1e-4,
     cell: Literal["relaxed", "fixed"] = "relaxed",
     perfect: bool = True,
     workdir: Path | None = None,

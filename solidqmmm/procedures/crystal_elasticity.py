@@ -44,7 +44,7 @@ def checked_amplitudes(amplitudes: tuple[float, ...] | None) -> tuple[float, ...
         return None
     if not amplitudes:
         raise ValueError("at least one strain amplitude is expected, such as [0.0005, 0.001]")
-    require_amplitudes(signed_amplitudes(amplitudes))
+    require_amplitudes(amplitudes)  # as they were written: with both signs they are as good
     return amplitudes
 
 
@@ -53,8 +53,8 @@ def checked_order(fit_order: int, info: ValidationInfo) -> int:
     if fit_order < 1:
         raise ValueError(f"a fit_order of at least 1 (linear) is expected, got {fit_order}")
     asked = info.data.get("amplitudes", ())  # missing where they are wrong themselves
-    if asked is None or asked:
-        require_amplitudes(signed_amplitudes(asked or EXACT_AMPLITUDES), fit_order=fit_order)
+    if asked != ():
+        require_amplitudes(signed_amplitudes(EXACT_AMPLITUDES if asked is None else asked), fit_order=fit_order)
     return fit_order
 
 
@@ -137,7 +137,7 @@ def elasticity_of(
         ValueError: For amplitudes or an order that cannot be fitted.
         EngineError: If there is no stress.
     """
-    signed = signed_amplitudes(amplitudes or amplitudes_for(model.engine))
+    signed = signed_amplitudes(amplitudes_for(model.engine) if amplitudes is None else amplitudes)
     require_amplitudes(signed, fit_order=fit_order)
     report = progress or (lambda *_: None)
     options = {"fmax": fmax, "relax_cell": relax_cell, "frame": None if start is None else start.reference.cell.tolist()}
@@ -162,7 +162,7 @@ def elasticity_of(
     states = _with_mirrored(wanted, states, operations)
     spent = spent + np.array([[s.n_force_evaluations, s.n_qm_calls] for s in states]).sum(axis=0)
     found = _fitted(reference, basis, states, at_rest(states, reference, operations), fit_order)
-    warnings = [] if start else _about_reference(model, reference, fmax, relax_cell)
+    warnings = _about_reference(model, which, reference, fmax, relax_cell, in_given_cell=start is None)
     return replace(
         found,
         n_force_evaluations=int(spent[0]),
@@ -320,13 +320,13 @@ def _fitted(reference: Reference, basis: _Basis, states, stresses, fit_order) ->
 # --- what a reader should know ------------------------------------------------------------------------------------
 
 
-def _about_reference(model, reference: Reference, fmax, relax_cell) -> list[str]:
-    """A perfect crystal that was not at rest as it was given."""
-    if model.defect is not None and not relax_cell:
-        return []
+def _about_reference(model, which, reference: Reference, fmax, relax_cell, in_given_cell) -> list[str]:
+    """A crystal that was not at rest as it was given, or is not now."""
     said = []
+    of_itself = which == "perfect" or model.defect is None
     stress = np.abs(reference.given_stress).max() / GPa
-    if stress > NOTEWORTHY_STRESS_GPa:
+    # A defect in the cell of the perfect crystal has a stress of its own: that is its dipole.
+    if stress > NOTEWORTHY_STRESS_GPa and in_given_cell and (of_itself or relax_cell):
         lengths = 100 * (np.linalg.eigvalsh(reference.deformation) - 1)
         done = f"it was relaxed, its lengths changed by {lengths.min():+.2f} to {lengths.max():+.2f} %"
         kept = "it was kept (cell: fixed): the constants are those of the stressed crystal"
@@ -336,6 +336,8 @@ def _about_reference(model, reference: Reference, fmax, relax_cell) -> list[str]
             f"the ions of the study's structure were not at rest (largest force {reference.given_max_force:.3f} eV/A); they "
             "were relaxed"
         )
+    if reference.max_force > 1.01 * fmax:
+        said.append(f"the reference did not relax to {fmax:g} eV/A: {reference.max_force:.2g} eV/A are left")
     left = np.abs(reference.stress).max() / GPa
     if relax_cell and left > 10 * STRESS_TOLERANCE_GPa:
         said.append(

@@ -6,6 +6,7 @@ import numpy as np
 from ase.units import GPa
 from pymatgen.analysis.elasticity import ElasticTensor
 
+from solidqmmm.physics.crystal_symmetry import turned_elastic_tensor
 from solidqmmm.physics.defect_elasticity import (
     diaelastic_polarizability,
     elastic_dipole,
@@ -13,8 +14,11 @@ from solidqmmm.physics.defect_elasticity import (
 )
 from solidqmmm.physics.elastic_stability import elastic_stability
 from solidqmmm.physics.elasticity import compliance, stress_strain_tensor
+from solidqmmm.physics.ieee_orientation import ieee_axes
 from solidqmmm.procedures.crystal_elasticity import CrystalElasticity
+from solidqmmm.procedures.symmetry_of import conventional_cell
 from solidqmmm.results.elasticity import ElasticTensorResult
+from solidqmmm.system.crystal import Crystal
 
 
 def elastic_result(
@@ -35,14 +39,15 @@ def elastic_result(
     B = stress_strain_tensor(found.tensor, reference.stress)
     judged = elastic_stability(B / GPa, found.rotations)
     runs = [found] if perfect is None else [perfect, found]
+    unit = _unit_at(reference, model)
     return ElasticTensorResult(
         elastic_tensor_GPa=found.tensor / GPa,
         elastic_tensor_clamped_GPa=found.clamped / GPa,
         elastic_tensor_stderr_GPa=found.stderr / GPa,
-        elastic_tensor_ieee_GPa=_in_ieee_orientation(found.tensor / GPa, model.unit),
+        elastic_tensor_ieee_GPa=turned_elastic_tensor(found.tensor / GPa, ieee_axes(*conventional_cell(unit))),
         stress_strain_tensor_GPa=B / GPa,
         compliance_per_GPa=compliance(B) * GPa,
-        **_averages(B / GPa, model.unit),
+        **_averages(B / GPa, unit),
         born_stable=judged.stable,
         born_conditions={condition.name: condition.value_GPa for condition in judged.conditions},
         born_failing=list(judged.failing),
@@ -62,17 +67,16 @@ def elastic_result(
         third_order_stderr_GPa=None if found.third_order_stderr is None else found.third_order_stderr / GPa,
         series=found.series,
         **_of_the_defect(model, found, perfect),
-        **{**described, "warnings": [text for run in runs for text in run.warnings]},
+        **{**described, "warnings": [*_of_the_perfect(perfect), *found.warnings]},
     )
 
 
 def _averages(B, unit) -> dict:
-    """Aggregate moduli in GPa, by pymatgen; the Debye temperature only where both moduli are positive."""
+    """Aggregate moduli in GPa, by pymatgen; the Debye temperature only of a stable crystal."""
     tensor = ElasticTensor.from_voigt((B + B.T) / 2)
     K, G = float(tensor.k_vrh), float(tensor.g_vrh)
-    debye = None
-    if min(np.linalg.eigvalsh((B + B.T) / 2)) > 0:
-        debye = float(tensor.debye_temperature(unit.with_arrays(**dict.fromkeys(unit.arrays)).to_structure()))
+    stable = min(np.linalg.eigvalsh((B + B.T) / 2)) > 0
+    debye = float(tensor.debye_temperature(unit.to_structure())) if stable else None
     return {
         "bulk_modulus_vrh_GPa": K,
         "bulk_modulus_voigt_GPa": float(tensor.k_voigt),
@@ -87,10 +91,17 @@ def _averages(B, unit) -> dict:
     }
 
 
-def _in_ieee_orientation(tensor, unit) -> np.ndarray:
-    """In the IEEE standard orientation of the perfect crystal; its symmetry is not forced onto the tensor."""
-    structure = unit.with_arrays(**dict.fromkeys(unit.arrays)).to_structure()
-    return np.array(ElasticTensor.from_voigt(tensor).convert_to_ieee(structure, initial_fit=False).voigt)
+def _unit_at(reference, model) -> Crystal:
+    """The repeated cell of the perfect crystal with the density of the reference; its ions at rest where it is all of it."""
+    unit, whole = model.unit, model.crystal
+    if model.defect is None and len(whole) == len(unit):
+        return Crystal(whole.numbers, reference.positions, reference.cell)
+    stretch = np.cbrt(reference.volume / whole.volume) * np.eye(3)
+    return Crystal(unit.numbers, unit.positions, unit.cell).strained(stretch)
+
+
+def _of_the_perfect(perfect: CrystalElasticity | None) -> list[str]:
+    return [] if perfect is None else [f"without the defect, {text}" for text in perfect.warnings]
 
 
 def _of_the_defect(model, found: CrystalElasticity, perfect: CrystalElasticity | None) -> dict:
@@ -104,7 +115,8 @@ def _of_the_defect(model, found: CrystalElasticity, perfect: CrystalElasticity |
     sites = len(model.perfect) / len(before.positions)
     volume = before.volume * sites
     dipole = elastic_dipole(found.reference.given_stress, before.stress, volume)
-    tensor = relaxation_volume_tensor(dipole, perfect.tensor)
+    # Under stress it is B that answers to the dipole at constant load.
+    tensor = relaxation_volume_tensor(dipole, stress_strain_tensor(perfect.tensor, before.stress))
     relaxed = not np.allclose(found.reference.deformation, np.eye(3), rtol=0, atol=1e-12)
     return {
         **concentration,

@@ -13,6 +13,7 @@ import numpy as np
 
 from solidqmmm import __version__
 from solidqmmm.runtime import agree_on_failure, is_root, world
+from solidqmmm.system.crystal import Crystal
 
 logger = logging.getLogger(__name__)
 
@@ -77,17 +78,22 @@ class Records:
 
 
 def fingerprint(model, **more) -> str:
-    """sha256 of a model's study, potential files, engine and the version, and of further plain JSON facts.
+    """sha256 of a model's study, structure, potential files, engine and the version, and of further plain JSON facts.
 
     Args:
         model: A `procedures.build.Model`.
         **more: What else determines the record.
     """
+    given = model.study.structure_source
     facts = {
         "version": __version__,
         "study": model.study.as_mapping(),
         "checksums": model.checksums() | model.study.checksums(),
         "engine": None if model.engine is None else model.engine.describe(),
+        # A structure that was given in Python has no file whose checksum would tell it from others.
+        "given": [array.tolist() for array in (given.numbers, given.positions, given.cell)]
+        if isinstance(given, Crystal)
+        else None,
         **more,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()

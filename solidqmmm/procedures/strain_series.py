@@ -25,6 +25,7 @@ from solidqmmm.procedures.strained_crystal import (
     HybridCrystal,
     StrainedCrystal,
     is_noise_free,
+    require_stress,
 )
 from solidqmmm.procedures.tasks import map_tasks
 from solidqmmm.system.study import Study
@@ -58,7 +59,7 @@ class Deformation:
         parts = [
             label if value == 1 else f"{value:g}{label}" for label, value in zip(labels, self.shape) if value
         ]
-        return f"{'.'.join(parts)}_{self.amplitude:+.6g}"
+        return f"{'.'.join(parts)}_{self.amplitude:+.12g}"
 
 
 def deformations(shapes, amplitudes) -> list[Deformation]:
@@ -222,8 +223,9 @@ def open_strained(model, which: str) -> StrainedCrystal:
     """
     if not np.all(model.crystal.pbc):
         raise StructureError(
-            f"elastic constants need a crystal that is periodic in three directions, got pbc {list(model.crystal.pbc)}"
+            f"elastic constants need a crystal that is periodic in three directions, got pbc {model.crystal.pbc.tolist()}"
         )
+    require_stress(model)
     tightens = is_noise_free(model.engine)
     if model.engine_alone:
         crystal = primitive(model.unit) if which == "perfect" else model.crystal

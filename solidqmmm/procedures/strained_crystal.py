@@ -19,6 +19,7 @@ from solidqmmm.system.crystal import Crystal
 
 _ION_STIFFNESS = 25.0  # eV/angstrom^2, where relaxation starts (silicon's optical phonon has 27)
 _MOST_ION_STEPS = 200
+_CURE = "choose coupling: {scheme: subtractive}"
 _NEAR_MINIMUM = 0.02  # eV/angstrom; below, the correction is harmonic
 
 
@@ -59,6 +60,32 @@ def is_noise_free(engine: Engine | None) -> bool:
     return engine is None or isinstance(getattr(engine, "engine", engine), LammpsEngine)
 
 
+def require_stress(model):
+    """Refuses a model without a stress before anything is computed, a lattice matching included.
+
+    Raises:
+        EngineError: If coupling or engine have no stress; says why.
+    """
+    if model.engine is None:
+        return
+    scheme = None if model.engine_alone else model.study.coupling.scheme
+    if scheme == "force_mixing":
+        raise _no_stress(f"the coupling '{scheme}' has no energy, and so no virial", _CURE)
+    if model.engine_alone or model.study.caps.periodic_axes:
+        _require_stress_of(model.engine, "" if model.engine_alone else " of the periodic cluster")
+
+
+def _require_stress_of(engine: Engine, whose: str = ""):
+    if not engine.provides_stress:
+        in_pw = "gpaw" in engine.name.lower()
+        cure = "GPAW gives it in plane waves: qm: {engine: gpaw, mode: pw}" if in_pw else "choose another engine"
+        raise _no_stress(f"the engine '{engine.name}'{whose} gives none", cure)
+
+
+def _no_stress(reason, cure) -> EngineError:
+    return EngineError(f"elastic constants need a stress: {reason}; {cure}")
+
+
 class HybridCrystal:
     """Host and correction (or the host alone), driven by LAMMPS.
 
@@ -79,9 +106,7 @@ class HybridCrystal:
         if not qmmm.has_energy:
             reason = qmmm.stress_missing_reason
             qmmm.close()
-            raise EngineError(
-                f"elastic constants need a stress: {reason}; choose coupling: {{scheme: subtractive}}"
-            )
+            raise _no_stress(reason, _CURE)
         self._harmonic = Harmonic()
         self._counter = _Counter()
         qmmm.host.attach(self._counter, "counter")
@@ -180,9 +205,7 @@ class EngineCrystal:
     """
 
     def __init__(self, engine: Engine, crystal: Crystal, *, tightens: bool):
-        if not engine.provides_stress:
-            hint = "; GPAW gives it in plane waves: qm: {engine: gpaw, mode: pw}" if "gpaw" in engine.name.lower() else ""
-            raise EngineError(f"elastic constants need a stress, and the engine '{engine.name}' gives none{hint}")
+        _require_stress_of(engine)
         self.crystal = crystal
         self.tightens = tightens
         self._atoms = Atoms(numbers=crystal.numbers, positions=crystal.positions, cell=crystal.cell, pbc=True)

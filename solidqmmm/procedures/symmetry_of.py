@@ -36,6 +36,24 @@ def space_group_operations(crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:
     return rotations, found["translations"][first] @ crystal.cell
 
 
+def conventional_cell(crystal: Crystal) -> tuple[int, np.ndarray]:
+    """Number of the space group, and the conventional cell in the standard setting, not turned, rows in angstrom.
+
+    Of more than 20,000 atoms, or where spglib finds nothing: space group 1 and the cell as it is.
+    """
+    import spglib
+
+    found = None
+    if len(crystal) <= _LARGEST_CELL:
+        scaled = crystal.positions @ np.linalg.inv(crystal.cell)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # spglib announces another way of saying "none found"
+            found = spglib.get_symmetry_dataset((crystal.cell, scaled, crystal.numbers), symprec=SYMPREC)
+    if found is None:
+        return 1, np.array(crystal.cell)
+    return int(found.number), np.linalg.inv(found.transformation_matrix).T @ crystal.cell
+
+
 def defect_operations(model, positions, cell, *, perfect: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Operations of the perfect crystal about the centre of defect and region that species, regions and positions keep.
 
