@@ -21,6 +21,8 @@ ALGORITHMS = ("micro", "cg", "fire")
 
 # Energy differences below this (eV) say nothing: grids and incomplete self-consistency make such noise.
 _ENERGY_NOISE = 2e-3
+# Below this force (eV/angstrom) a correction is harmonic.
+_NEAR_MINIMUM = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +99,37 @@ def relax(
             f"{len(outcome.trace)} quantum calls; raise max_qm_calls or look at the trace"
         )
     return outcome
+
+
+def settle(
+    qmmm: QMMM, *, fmax: float, target: float | None = None, harmonic: Harmonic | None = None, max_qm_calls: int = 60
+) -> float:
+    """Relaxes to small forces for derivatives: regression far from the minimum, a quadratic model near it.
+
+    Args:
+        qmmm: The live crystal; it is left at the relaxed positions.
+        fmax: Largest force that is good enough, eV/angstrom.
+        target: Smaller force that is tried, with conjugate gradients or a few quantum calls.
+        harmonic: What earlier relaxations of the crystal have learnt; it goes on learning.
+        max_qm_calls: Largest number of quantum calls.
+
+    Returns:
+        The largest force left, eV/angstrom.
+    """
+    largest, target = qmmm.largest_force()[0], min(fmax, target or fmax)
+    if qmmm.coupling is None:
+        if largest > target:
+            qmmm.host.minimize(fmax=target)
+            largest = qmmm.largest_force()[0]
+        return largest if largest <= fmax else relax(qmmm, fmax=fmax).max_force
+    if largest > max(fmax, _NEAR_MINIMUM) or (largest > target and not qmmm.has_energy):
+        near = max(fmax, _NEAR_MINIMUM) if qmmm.has_energy else fmax
+        largest = relax(qmmm, fmax=near, max_qm_calls=max_qm_calls).max_force
+    if qmmm.has_energy and largest > target:
+        largest = relax(
+            qmmm, fmax=target, max_qm_calls=max_qm_calls, harmonic=harmonic or Harmonic()
+        ).max_force
+    return largest
 
 
 def rattled(crystal: Crystal, shells, amplitude: float, seed: int) -> np.ndarray:

@@ -14,13 +14,12 @@ from solidqmmm.engines.protocols import Contribution, Engine
 from solidqmmm.engines.unit_cell_engine import for_unit_cell
 from solidqmmm.errors import EngineError
 from solidqmmm.physics.quasi_newton import update_bfgs
-from solidqmmm.procedures.relax import relax
+from solidqmmm.procedures.relax import settle
 from solidqmmm.system.crystal import Crystal
 
 _ION_STIFFNESS = 25.0  # eV/angstrom^2, where relaxation starts (silicon's optical phonon has 27)
 _MOST_ION_STEPS = 200
 _CURE = "choose coupling: {scheme: subtractive}"
-_NEAR_MINIMUM = 0.02  # eV/angstrom; below, the correction is harmonic
 
 
 class StrainedCrystal(Protocol):
@@ -161,18 +160,9 @@ class HybridCrystal:
             fmax: Largest force that is good enough, eV/angstrom.
             target: Smaller force that is tried, with conjugate gradients or a few quantum calls.
         """
-        largest, target = self.max_force(), min(fmax, target or fmax)
-        if largest > target and self.qmmm.coupling is None:
-            self.qmmm.host.minimize(fmax=target)
-            largest = self.max_force()
-        if (self.qmmm.coupling is None or largest > _NEAR_MINIMUM) and largest > fmax:
-            near = max(fmax, _NEAR_MINIMUM) if self.qmmm.coupling else fmax
-            largest = relax(self.qmmm, fmax=near, max_qm_calls=self.max_qm_calls).max_force
-        if self.qmmm.coupling is not None and largest > target:
-            largest = relax(
-                self.qmmm, fmax=target, max_qm_calls=self.max_qm_calls, harmonic=self._harmonic
-            ).max_force
-        return largest
+        return settle(
+            self.qmmm, fmax=fmax, target=target, harmonic=self._harmonic, max_qm_calls=self.max_qm_calls
+        )
 
 
 class _Counter:
