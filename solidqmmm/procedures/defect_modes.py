@@ -1,0 +1,198 @@
+"""Vibrations of a defect: the crystal at rest, its Hessian, and its modes by every method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from ase.data import atomic_masses, atomic_numbers
+
+from solidqmmm.errors import SolidQMMMError
+from solidqmmm.physics.condensation import (
+    PartitionedCrystal,
+    clamped,
+    full_modes,
+    guyan_condensation,
+    modes_near,
+    static_condensation,
+)
+from solidqmmm.physics.dynamic_condensation import dynamic_modes
+from solidqmmm.physics.localized_modes import Modes, squared_frequencies
+from solidqmmm.procedures.build import select_partition
+from solidqmmm.procedures.hybrid_hessian import HybridHessian, hybrid_hessian
+from solidqmmm.procedures.neighbours import neighbour_shells
+from solidqmmm.procedures.relax import settle
+from solidqmmm.procedures.select import grown_by_hops
+from solidqmmm.procedures.strained_crystal import is_noise_free
+from solidqmmm.procedures.symmetry_of import defect_operations
+from solidqmmm.results.phonons import METHODS
+
+#: How far outside a band a mode must lie to be sought there, relative to the band's edge.
+MARGIN = 2e-4
+_HOST_FMAX = 1e-5  # eV/angstrom: the host's forces carry no noise
+
+
+@dataclass(frozen=True, eq=False)
+class CrystalAtRest:
+    """The hybrid crystal at its minimum, and its Hessian there.
+
+    Attributes:
+        positions, cell: In angstrom.
+        max_force: Largest force there, eV/angstrom.
+        hessian: The Hessian.
+        rotations, permutations: Point operations that it has, shape=(m, 3, 3) and (m, n).
+        n_qm_calls: Evaluations by the quantum engine before the Hessian.
+    """
+
+    positions: np.ndarray
+    cell: np.ndarray
+    max_force: float
+    hessian: HybridHessian
+    rotations: np.ndarray
+    permutations: np.ndarray
+    n_qm_calls: int
+
+
+def crystal_at_rest(
+    model, *, fmax: float, displacement: float, relax: bool = True, folder=None, progress: Callable | None = None
+) -> CrystalAtRest:
+    """Relaxes a model's crystal at fixed cell and takes its Hessian.
+
+    Args:
+        model: A `procedures.build.Model` with a host.
+        fmax: Largest force at the point of expansion, eV/angstrom; the host alone goes to 1e-5.
+        displacement: Step of the quantum atoms, angstrom.
+        relax: Whether to relax; else a crystal with larger forces is refused.
+        folder: Where the host's finished displacements are kept.
+        progress: Called as progress(done, total, message).
+
+    Raises:
+        SolidQMMMError: If forces are above `fmax` and the crystal may not be relaxed, or does not relax.
+    """
+    with model.open() as qmmm:
+        force = qmmm.largest_force()[0]
+        if force > fmax and not relax:
+            raise SolidQMMMError(
+                f"the crystal is not at rest: the largest force is {force:.3g} eV/A, and frequencies need less than "
+                f"{fmax:g} eV/A; set phonons: {{relax: true}}, or start from a relaxed structure"
+            )
+        if relax:
+            force = settle(qmmm, fmax=fmax, target=min(fmax, _HOST_FMAX) if is_noise_free(model.engine) else None)
+        if force > fmax:
+            raise SolidQMMMError(
+                f"the crystal did not relax: the largest force is {force:.3g} eV/A, asked for {fmax:g} eV/A; a looser "
+                "phonons.fmax, a finer grid of the engine or a better start help"
+            )
+        calls = 0 if qmmm.coupling is None else qmmm.coupling.quantum.evaluations
+        positions, cell = qmmm.host.positions(), qmmm.host.cell()
+        rotations, permutations = defect_operations(model, positions, cell)
+        hessian = hybrid_hessian(
+            qmmm,
+            displacement=displacement,
+            rotations=rotations,
+            permutations=permutations,
+            folder=folder,
+            progress=progress,
+        )
+    return CrystalAtRest(positions, cell, force, hessian, rotations, permutations, calls)
+
+
+def core_atoms(model) -> np.ndarray:
+    """What is condensed on: the quantum core, without `qm` the region's core, without both the defect and its neighbours.
+
+    Raises:
+        ValueError: If the study has neither region nor defect.
+    """
+    if model.partition.core.size:
+        return model.partition.core
+    if model.study.region is not None:
+        return select_partition(model.study, model.crystal, model.defect).core
+    if model.defect is None:
+        raise ValueError("defect phonons need a `defect`, or a `region` whose core is condensed on")
+    if model.defect.kind == "vacancy":
+        return np.sort(neighbour_shells(model.crystal, model.partition.centre, shells=1)[0])
+    return grown_by_hops(model.crystal, [model.defect.atom(len(model.crystal))], 1, model.bond_rules)
+
+
+# --- masses -------------------------------------------------------------------------------------------------------
+
+
+def isotope_masses(isotopes: dict[str, float]) -> dict[str, float]:
+    """Masses in amu by element; a whole number is a mass number, one with decimals a mass.
+
+    Raises:
+        ValueError: For an unknown element or isotope, or a mass that no isotope of the element has.
+    """
+    from phonopy.structure.atomic_data import get_atomic_data
+
+    table, found = get_atomic_data().isotope_data, {}
+    for element, given in isotopes.items():
+        if element not in atomic_numbers:
+            raise ValueError(f"isotopes: expected chemical symbols, got {element!r}")
+        known = {number: mass for number, mass, _ in table.get(element, ())}
+        if isinstance(given, int) and given not in known:
+            raise ValueError(
+                f"isotopes: {element}-{given} is not in the table; known are {sorted(known)}, or give a mass in amu"
+            )
+        mass = known[given] if isinstance(given, int) else float(given)
+        if not 0.3 < mass / atomic_masses[atomic_numbers[element]] < 4:
+            raise ValueError(f"isotopes: a mass of {mass:g} amu for {element} is no isotope of it")
+        found[element] = float(mass)
+    return found
+
+
+def masses_of(numbers, masses: dict[str, float]) -> np.ndarray:
+    """Masses in amu of atoms, natural ones (ASE's table) but for those elements that are given, shape=(n,)."""
+    table = atomic_masses.copy()
+    for element, mass in masses.items():
+        table[atomic_numbers[element]] = mass
+    return table[np.asarray(numbers)]
+
+
+# --- modes --------------------------------------------------------------------------------------------------------
+
+
+def windows(bands_THz) -> list[tuple[float, float | None]]:
+    """Where modes outside the bands are sought: gaps, and above, in eV/(angstrom^2 amu); the last one has no upper end."""
+    edges = squared_frequencies(np.sort(np.asarray(bands_THz), axis=0))
+    gaps = [(high * (1 + MARGIN) ** 2, low * (1 - MARGIN) ** 2) for high, low in zip(edges[:-1, 1], edges[1:, 0])]
+    return [*((low, high) for low, high in gaps if low < high), (edges[-1, 1] * (1 + MARGIN) ** 2, None)]
+
+
+def modes_by(method: str, crystal: PartitionedCrystal, bands_THz, *, band_modes: int = 12) -> Modes:
+    """The modes that a method gives.
+
+    'clamped', 'static' and 'guyan' give all modes of the core; 'dynamic' those outside the bands; 'full' these and the
+    highest ones of the band.
+
+    Args:
+        method: One of `results.phonons.METHODS` but 'infinite'.
+        crystal: Force constants, masses and core.
+        bands_THz: Of the perfect host, shape=(b, 2).
+        band_modes: How many modes of the band 'full' adds.
+    """
+    if method == "clamped":
+        return clamped(crystal).modes()
+    if method in ("static", "guyan"):
+        static = static_condensation(crystal)
+        return (static if method == "static" else guyan_condensation(static)).modes()
+    if method == "dynamic":
+        return joined([dynamic_modes(crystal, low, high) for low, high in windows(bands_THz)])
+    if method == "full":
+        outside = [full_modes(crystal, low, high) for low, high in windows(bands_THz)]
+        top = squared_frequencies(np.max(bands_THz))
+        inside = modes_near(crystal, top * (1 - MARGIN) ** 2, band_modes + sum(map(len, outside)))
+        kept = inside.squared <= top * (1 + MARGIN) ** 2
+        band = Modes(inside.squared[kept], inside.displacements[kept], inside.masses)
+        return joined([*outside, band])
+    raise ValueError(f"`method` must be one of {METHODS}, got {method!r}")
+
+
+def joined(several: list[Modes]) -> Modes:
+    """Modes of one crystal in one list."""
+    return Modes(
+        np.concatenate([modes.squared for modes in several]),
+        np.concatenate([modes.displacements for modes in several]),
+        several[0].masses,
+    )
