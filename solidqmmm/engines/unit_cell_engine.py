@@ -43,10 +43,16 @@ def _gpaw_for_unit_cell(engine: GPAWEngine, atoms: Atoms) -> GPAWEngine:
 
         spacing = settings.pop("h", 0.2)
         settings["gpts"] = tuple(int(n) for n in h2gpts(spacing / Bohr, atoms.cell.array / Bohr, 4))
-    fixed = copy.copy(engine)
-    fixed._settings = settings
+    fixed = with_settings(engine, settings)
     fixed.charge = 0.0
     if not isinstance(fixed.magmoms, dict):
         fixed.magmoms = None
-    fixed._calc = fixed._kind = fixed._file = None
     return fixed
+
+
+def with_settings(engine: GPAWEngine, settings: dict) -> GPAWEngine:
+    """The same engine with other keywords for GPAW; it has computed nothing yet, and `engine` is left as it is."""
+    other = copy.copy(engine)
+    other._settings = settings
+    other._calc = other._kind = other._file = None
+    return other

@@ -136,7 +136,7 @@ def test_stress_is_the_strain_derivative(name):
     atoms = case.atoms()
     h = 1e-3
     if name == "gpaw-pw":
-        # A fixed number of plane waves would be needed for the exact derivative: only symmetry and sign are checked.
+        # Plane waves come and go at a fixed cutoff: test_plane_wave_stress.py has the derivative, here is the symmetry.
         with case.make() as engine:
             stress = engine.evaluate(atoms, stress=True).stress
         np.testing.assert_allclose(stress, stress.T, atol=1e-6)

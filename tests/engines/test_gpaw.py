@@ -147,6 +147,7 @@ def test_crystal_leaves_its_symmetry_without_an_error():
     [
         ({"mode": "plane waves"}, "'lcao', 'pw' or 'fd'"),
         ({"ecut": 300}, "`ecut` belongs to mode 'pw'"),
+        ({"mode": {"name": "pw", "ecut": 300, "dedecut": "estimate"}}, "ignores it: raise `ecut`"),
         ({"h": -0.2}, "positive grid spacing"),
         ({"nonsense": 1}, "nonsense"),
         ({"xc": "PBB"}, "PBB"),

@@ -1,0 +1,44 @@
+"""How much of a plane-wave stress comes from the finite basis, not from the crystal.
+
+The stress of a plane-wave calculation is the derivative of the energy at a fixed *set* of waves, which a strain deforms with
+the cell. At a fixed *cutoff* waves come and go, and the derivative of that energy, which converges much faster with the
+cutoff, is smaller by an isotropic tension (G. P. Francis and M. C. Payne, J. Phys.: Condens. Matter 2, 4395 (1990)):
+
+    sigma(fixed set) - sigma(fixed cutoff) = P 1,     P = -(2/3) (E_cut / V) dE/dE_cut > 0
+
+P shortens the lattice that a stress relaxes to. And since the energy of the waves that come and go is P's energy, P is also
+about the size of the noise of elastic constants from small strains.
+"""
+
+from __future__ import annotations
+
+from ase import Atoms
+
+from solidqmmm.engines.gpaw import GPAWEngine
+from solidqmmm.engines.journal import JournaledEngine
+from solidqmmm.engines.protocols import Engine
+from solidqmmm.engines.unit_cell_engine import with_settings
+
+_DEFAULT_CUTOFF = 340.0  # eV, GPAW's
+
+
+def pulay_stress(engine: Engine, atoms: Atoms, *, step: float = 0.05) -> float | None:
+    """P in eV/angstrom^3, tension positive; None for an engine without plane waves. Two evaluations, without stress.
+
+    Args:
+        engine: The engine, in a journal or not, with a k-point mesh fixed (`for_unit_cell`); it is left as it is.
+        atoms: A fully periodic cell.
+        step: dE/dE_cut is the central difference between cutoffs smaller and larger by this fraction.
+    """
+    gpaw = engine.engine if isinstance(engine, JournaledEngine) else engine
+    if not isinstance(gpaw, GPAWEngine) or not gpaw.provides_stress:
+        return None
+    mode = gpaw._settings["mode"]
+    cutoff = mode.get("ecut", _DEFAULT_CUTOFF)
+    energies = []
+    for factor in (1 + step, 1 - step):
+        other = with_settings(gpaw, {**gpaw._settings, "mode": {**mode, "ecut": factor * cutoff}})
+        with other if gpaw is engine else JournaledEngine(other, engine.folder) as there:
+            energies.append(there.evaluate(atoms).energy)
+    slope = (energies[0] - energies[1]) / (2 * step * cutoff)
+    return float(-2 / 3 * cutoff / abs(atoms.cell.volume) * slope)
