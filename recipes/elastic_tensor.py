@@ -88,22 +88,14 @@ def run(
 
 
 def figures(result: ElasticTensorResult) -> dict:
-    """Stress against strain with residuals; directional Young's modulus as polar cuts and as a surface."""
-    from solidqmmm.plotting.elasticity import (
-        plot_stress_strain,
-        plot_youngs_modulus,
-        plot_youngs_modulus_surface,
-    )
+    """Stress against strain with residuals; Young's modulus against direction, cuts and surface; the tensor."""
+    from solidqmmm.plotting.elasticity import plot_stress_strain, plot_tensor_change
+    from solidqmmm.plotting.youngs_modulus import plot_youngs_modulus, plot_youngs_modulus_surface
 
     drawn = {
         "stress_strain": plot_stress_strain,
         "youngs_modulus": plot_youngs_modulus,
         "youngs_modulus_surface": plot_youngs_modulus_surface,
+        "tensor": plot_tensor_change,
     }
-    return {name: _figure(plot(result)) for name, plot in drawn.items()}
-
-
-def _figure(drawn):
-    import numpy as np
-
-    return np.ravel(drawn)[0].figure
+    return {name: plot(result).figure for name, plot in drawn.items()}
