@@ -140,8 +140,8 @@ def test_surface_reaches_from_the_softest_to_the_stiffest_direction():
 def test_numbers_of_the_tensor_and_of_its_change():
     first = plot_tensor_change(result())
     texts = [text.get_text() for text in first.texts]
-    assert "149.3" in texts
-    assert "±0.020" in texts
+    assert "149.30" in texts
+    assert "±0.02" in texts
     change = [text.get_text() for text in first.figure.axes[1].texts]
     assert "−2.1" in change
     assert "−1.4 %" in change
