@@ -22,7 +22,7 @@ from solidqmmm.physics.localized_modes import Modes, squared_frequencies
 from solidqmmm.procedures.build import select_partition
 from solidqmmm.procedures.hybrid_hessian import HybridHessian, hybrid_hessian
 from solidqmmm.procedures.neighbours import neighbour_shells
-from solidqmmm.procedures.relax import settle
+from solidqmmm.procedures.relax import rattled, settle
 from solidqmmm.procedures.select import grown_by_hops
 from solidqmmm.procedures.strained_crystal import is_noise_free
 from solidqmmm.procedures.symmetry_of import defect_operations
@@ -55,7 +55,14 @@ class CrystalAtRest:
 
 
 def crystal_at_rest(
-    model, *, fmax: float, displacement: float, relax: bool = True, folder=None, progress: Callable | None = None
+    model,
+    *,
+    fmax: float,
+    displacement: float,
+    relax: bool = True,
+    rattle: float = 0.0,
+    folder=None,
+    progress: Callable | None = None,
 ) -> CrystalAtRest:
     """Relaxes a model's crystal at fixed cell and takes its Hessian.
 
@@ -63,6 +70,7 @@ def crystal_at_rest(
         model: A `procedures.build.Model` with a host.
         fmax: Largest force at the point of expansion, eV/angstrom; the host alone goes to 1e-5.
         displacement: Step of the quantum atoms, angstrom.
+        rattle: Standard deviation of random displacements of the defect's neighbours before, angstrom.
         relax: Whether to relax; else a crystal with larger forces is refused.
         folder: Where the host's finished displacements are kept.
         progress: Called as progress(done, total, message).
@@ -71,6 +79,9 @@ def crystal_at_rest(
         SolidQMMMError: If forces are above `fmax` and the crystal may not be relaxed, or does not relax.
     """
     with model.open() as qmmm:
+        if rattle > 0:
+            around = neighbour_shells(model.crystal, model.partition.centre, shells=1)
+            qmmm.host.set_positions(rattled(model.crystal, around, rattle, model.study.seed))
         force = qmmm.largest_force()[0]
         if force > fmax and not relax:
             raise SolidQMMMError(
@@ -140,6 +151,11 @@ def isotope_masses(isotopes: dict[str, float]) -> dict[str, float]:
             raise ValueError(f"isotopes: a mass of {mass:g} amu for {element} is no isotope of it")
         found[element] = float(mass)
     return found
+
+
+def masses_by_element(crystal, masses: dict[str, float]) -> dict[str, float]:
+    """Masses in amu of a crystal's elements, natural ones but for those that are given."""
+    return {symbol: float(atomic_masses[atomic_numbers[symbol]]) for symbol in crystal.species} | masses
 
 
 def masses_of(numbers, masses: dict[str, float]) -> np.ndarray:

@@ -1,0 +1,97 @@
+"""Vibrations of a point defect: local modes, by static, Guyan's and dynamic condensation, and exactly.
+
+    K u = w^2 M u,    D(w) = K_QQ - w^2 M_Q - K_QM (K_MM - w^2 M_M)^-1 K_MQ
+
+The crystal is relaxed at fixed cell. The host gives its Hessian by coloured displacements (the number of force evaluations
+does not grow with the crystal), the coupling that of the quantum region. What is condensed on, Q, is the region's core.
+Static condensation, H = K_QQ - K_QM K_MM^-1 K_MQ, neglects the inertia of the environment: above the bands it can be worse
+than holding the environment still. `dynamic` is exact outside the bands, whatever the core; the difference is always shown.
+
+Without `qm` the host provides all force constants, and `region.core` still says what is condensed on.
+
+Inputs (section `phonons`): method static, guyan, dynamic or full (shift-invert of the whole matrix, nothing eliminated);
+displacement of the quantum atoms in angstrom; isotopes by element (a whole number is a mass number, with decimals a mass in
+amu); fmax in eV/angstrom; relax; rattle in angstrom; temperatures in K for the vibrational formation entropy.
+Cost: about 200 force evaluations of the host, two quantum calls for each atom that symmetry leaves in the region.
+Reference: A. A. Maradudin, E. W. Montroll, G. H. Weiss and I. P. Ipatova, Theory of Lattice Dynamics in the Harmonic
+Approximation (1971); R. J. Guyan, AIAA J. 3, 380 (1965).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from solidqmmm.procedures.build import Model
+from solidqmmm.procedures.bulk_phonons import bulk_phonons
+from solidqmmm.procedures.defect_modes import core_atoms, crystal_at_rest, isotope_masses, masses_by_element
+from solidqmmm.procedures.describe import described
+from solidqmmm.procedures.phonon_result import phonon_result
+from solidqmmm.results.phonons import DefectPhononsResult
+
+STUDY_SECTION = "phonons"
+
+
+def _checked(isotopes):
+    isotope_masses(isotopes)
+    return isotopes
+
+
+def run(
+    *,
+    model: Model,
+    method: Literal["static", "guyan", "dynamic", "full"] = "dynamic",
+    displacement: Annotated[float, Field(gt=0)] = 0.01,
+    isotopes: Annotated[dict[str, int | float], AfterValidator(_checked)] | None = None,
+    fmax: Annotated[float, Field(gt=0)] = 1e-3,
+    relax: bool = True,
+    rattle: Annotated[float, Field(ge=0)] = 0.0,
+    temperatures: list[float] | None = None,
+    workdir: Path | None = None,
+    progress=None,
+) -> DefectPhononsResult:
+    """Vibrations of the model's defect.
+
+    Args:
+        model: What `build_model` makes of a study.
+        method: Whose modes are listed.
+        displacement: Step of the quantum atoms, angstrom.
+        isotopes: Masses by element: {C: 13} is a mass number, {C: 13.00335} a mass in amu.
+        fmax: Largest force at the point of expansion, eV/angstrom.
+        relax: Whether to relax a crystal that is not at rest; else it is refused.
+        rattle: Random displacements of the defect's neighbours before, angstrom.
+        temperatures: For the vibrational formation entropy and free energy, K.
+        workdir: Run folder.
+        progress: Called as progress(done, total, message).
+    """
+    core = core_atoms(model)
+    masses = isotope_masses(isotopes or {})
+    folder = None if workdir is None else workdir / "hessian"
+    rest = crystal_at_rest(
+        model, fmax=fmax, displacement=displacement, relax=relax, rattle=rattle, folder=folder, progress=progress
+    )
+    bulk = bulk_phonons(model, rest.hessian.host.force_range, masses=masses_by_element(model.unit, masses))
+    return phonon_result(
+        model,
+        rest,
+        bulk,
+        core,
+        method=method,
+        isotopes=masses,
+        temperatures=temperatures or (),
+        displacement=displacement,
+        progress=progress,
+        **described(model),
+    )
+
+
+def figures(result: DefectPhononsResult) -> dict:
+    """Frequency ladder beside the bulk's density of states; local density of states; the highest mode."""
+    from solidqmmm.plotting.phonons import plot_frequency_ladder, plot_local_dos, plot_mode
+
+    drawn = {"frequency_ladder": plot_frequency_ladder, "local_dos": plot_local_dos}
+    if result.modes and result.modes[0]["core_weight"] is not None:
+        drawn["mode"] = plot_mode
+    return {name: plot(result).figure for name, plot in drawn.items()}

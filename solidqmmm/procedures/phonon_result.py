@@ -1,0 +1,210 @@
+"""From a Hessian to the result that users read: modes in words, the ladder of methods, isotopes, free energies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from ase.data import chemical_symbols
+from scipy import linalg
+
+from solidqmmm.errors import SolidQMMMError
+from solidqmmm.physics.condensation import PartitionedCrystal, all_squared_frequencies
+from solidqmmm.physics.geometry import unwrapped
+from solidqmmm.physics.harmonic_free_energy import entropy, formation_difference, free_energy, vibrations
+from solidqmmm.physics.irreps import irreps
+from solidqmmm.physics.localized_modes import CM1_PER_THZ, Modes, frequencies_THz, kinds_of
+from solidqmmm.procedures.bulk_phonons import BulkPhonons
+from solidqmmm.procedures.defect_modes import MARGIN, CrystalAtRest, masses_of, modes_by
+from solidqmmm.results.phonons import DefectPhononsResult
+
+_LADDER = 12  # frequencies of each method that are kept
+_DEGENERATE_THz = 2e-3
+_LARGEST_DENSE = 6000  # degrees of freedom: a dense diagonalization takes minutes beyond
+_SOFT_THz = 0.1  # imaginary frequencies below are rounding of the translations
+_NOTEWORTHY_ERROR_THz = 0.05
+
+
+def phonon_result(
+    model,
+    rest: CrystalAtRest,
+    bulk: BulkPhonons,
+    core,
+    *,
+    method: str,
+    isotopes: dict[str, float],
+    temperatures=(),
+    displacement: float,
+    progress: Callable | None = None,
+    **described,
+) -> DefectPhononsResult:
+    """The result of a defect's phonons.
+
+    Static, Guyan's and dynamic condensation, and the clamped environment, are always computed: the first two miss modes
+    above the bands, and the reader must see by how much.
+
+    Args:
+        model: A `procedures.build.Model`.
+        rest: The crystal at rest, with its Hessian.
+        bulk: Phonons of the perfect host with the same masses.
+        core: Atoms that are condensed on, shape=(q,).
+        method: Whose modes are listed.
+        isotopes: Masses by element, amu.
+        temperatures: For free energies, K.
+        displacement: Step of the quantum atoms, angstrom.
+        progress: Called as progress(done, total, message).
+        **described: Further fields of the result.
+    """
+    report = progress or (lambda *_: None)
+    numbers = model.crystal.numbers
+    crystal = PartitionedCrystal(rest.hessian.matrix, masses_of(numbers, isotopes), core, rest.positions)
+    computed: dict[str, Modes] = {}
+    for name in ("clamped", "static", "guyan", "dynamic", *(["full"] if method == "full" else [])):
+        report(None, None, f"modes: {name}")
+        computed[name] = modes_by(name, crystal, bulk.bands_THz)
+    listed = computed[method]
+    soft = soft_modes(crystal, computed["static"])
+    warnings = list(described.pop("warnings", []))
+    if len(soft):
+        warnings.append(
+            f"the crystal is not at a minimum: {len(soft)} imaginary frequencies, the largest {-soft[0]:.2f}i THz; displace "
+            "the atoms along that mode and relax again (phonons: {rattle: 0.05} does so at random)"
+        )
+    exact = _outside(computed.get("full", computed["dynamic"]), bulk.bands_THz)
+    error = float(computed["static"].frequencies_THz[0] - exact[0]) if len(exact) else None
+    if method == "static" and error is not None and abs(error) > _NOTEWORTHY_ERROR_THz:
+        warnings.append(
+            f"static condensation is off by {error:+.3f} THz for the highest mode: it neglects the inertia of the "
+            "environment; use method: dynamic"
+        )
+    entropies, energies, reason = _formation(model, crystal, bulk, rest, isotopes, temperatures, soft)
+    return DefectPhononsResult(
+        method=method,
+        modes=[*_in_words(listed, crystal, bulk, rest), *_soft_in_words(soft)],
+        ladder_THz={name: modes.frequencies_THz[:_LADDER].tolist() for name, modes in computed.items()},
+        static_condensation_error_THz=error,
+        static_condensation_error_missing_reason=None if error is not None else "no mode lies outside the bands",
+        bulk_band_top_THz=bulk.band_top_THz,
+        bulk_bands_THz=bulk.bands_THz,
+        hessian_asymmetry_eV_per_A2=rest.hessian.asymmetry,
+        sum_rule_error_eV_per_A2=rest.hessian.sum_rule_error,
+        n_force_evaluations_host=rest.hessian.host.n_force_evaluations + bulk.n_force_evaluations,
+        n_force_evaluations_qm=rest.hessian.n_qm_calls,
+        n_qm_calls_relaxation=rest.n_qm_calls,
+        max_force_eV_per_A=rest.max_force,
+        displacement_A=displacement,
+        isotopes=isotopes,
+        isotope_shifts_per_cm=_isotope_shifts(crystal, bulk, numbers, isotopes, exact),
+        temperatures_K=temperatures,
+        formation_free_energy_eV=energies,
+        formation_entropy_k=entropies,
+        formation_entropy_missing_reason=reason,
+        defect="" if model.defect is None else f"{model.defect.kind} ({model.defect.element})",
+        n_core=len(core),
+        core=core,
+        core_symbols=[chemical_symbols[z] for z in numbers[core]],
+        core_positions_A=unwrapped(rest.positions[core], model.partition.centre, rest.cell, model.crystal.pbc),
+        masses_amu=crystal.masses[core],
+        mode_displacements=np.concatenate([listed.displacements[:, core], np.full((len(soft), len(core), 3), np.nan)]),
+        warnings=warnings,
+        **described,
+    )
+
+
+def soft_modes(crystal: PartitionedCrystal, static: Modes) -> np.ndarray:
+    """Imaginary frequencies as negative numbers in THz, the largest first; by static condensation, whose inertia is exact.
+
+    With the environment stable, K has as many negative eigenvalues as the condensed stiffness; their size is that of static
+    condensation.
+    """
+    del crystal
+    nu = static.frequencies_THz
+    return np.sort(nu[nu < -_SOFT_THz])
+
+
+def _outside(modes: Modes, bands_THz) -> np.ndarray:
+    nu = modes.frequencies_THz
+    kinds = kinds_of(nu, bands_THz, tolerance=0.5 * MARGIN * np.max(bands_THz))
+    return nu[[kind != "band" for kind in kinds]]
+
+
+def _in_words(modes: Modes, crystal: PartitionedCrystal, bulk: BulkPhonons, rest: CrystalAtRest) -> list[dict]:
+    nu = modes.frequencies_THz
+    if not len(nu):
+        return []
+    kinds = kinds_of(nu, bulk.bands_THz, tolerance=0.5 * MARGIN * bulk.band_top_THz)
+    rows = [
+        {
+            "frequency_THz": float(frequency),
+            "frequency_cm-1": float(frequency * CM1_PER_THZ),
+            "participation_ratio": float(ratio),
+            "core_weight": float(weight),
+            "kind": kind,
+            "degeneracy": 1,
+            "irrep": None,
+        }
+        for frequency, ratio, weight, kind in zip(nu, modes.participation_ratios, modes.weights(crystal.core), kinds)
+    ]
+    for same in irreps(modes.eigenvectors, nu, rest.rotations, rest.permutations, tolerance=_DEGENERATE_THz):
+        for k in same.modes:
+            rows[k].update(degeneracy=len(same.modes), irrep=same.irrep)
+    return rows
+
+
+def _soft_in_words(soft) -> list[dict]:
+    return [
+        {
+            "frequency_THz": float(nu),
+            "frequency_cm-1": float(nu * CM1_PER_THZ),
+            "participation_ratio": None,
+            "core_weight": None,
+            "kind": "imaginary",
+            "degeneracy": 1,
+            "irrep": None,
+        }
+        for nu in soft[::-1]
+    ]
+
+
+def _isotope_shifts(crystal, bulk, numbers, isotopes, exact) -> dict[str, float]:
+    """Highest exact frequency with the isotopes of one element minus that with its natural mass, 1/cm."""
+    shifts = {}
+    for element in isotopes if len(exact) else ():
+        others = {other: mass for other, mass in isotopes.items() if other != element}
+        masses = masses_of(numbers, others)
+        natural = PartitionedCrystal(crystal.K, masses, crystal.core, crystal.positions)
+        before = _outside(modes_by("dynamic", natural, bulk.bands_THz), bulk.bands_THz)
+        if len(before):
+            label = f"{element} {masses[np.flatnonzero(numbers == _number(element))[0]]:.3f} -> {isotopes[element]:.3f} amu"
+            shifts[label] = float((exact[0] - before[0]) * CM1_PER_THZ)
+    return shifts
+
+
+def _number(element) -> int:
+    return chemical_symbols.index(element)
+
+
+def _formation(model, crystal, bulk, rest, isotopes, temperatures, soft):
+    """Vibrational formation entropy in k and free energy in eV at the temperatures, or why there is none."""
+    del isotopes
+    if len(temperatures) == 0:
+        return None, None, "no temperatures were asked for"
+    if len(soft):
+        return None, None, "the crystal has imaginary frequencies"
+    if model.engine is not None:
+        return None, None, "the perfect crystal was not computed with the quantum engine"
+    if crystal.K.shape[0] > _LARGEST_DENSE:
+        return None, None, f"more than {_LARGEST_DENSE} degrees of freedom: take a smaller supercell"
+    try:
+        defective = vibrations(frequencies_THz(all_squared_frequencies(crystal)))
+        perfect = vibrations(bulk.frequencies_of_supercell(rest.cell))
+    except (ValueError, linalg.LinAlgError) as problem:
+        raise SolidQMMMError(f"no harmonic free energy: {problem}") from problem
+    from ase.units import kB
+
+    T = np.asarray(temperatures, dtype=float)
+    return (
+        formation_difference(entropy, defective, perfect, T) / kB,
+        formation_difference(free_energy, defective, perfect, T),
+        None,
+    )
