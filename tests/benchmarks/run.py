@@ -159,6 +159,54 @@ def case_host_hessian(sizes=((5, 5, 5), (10, 5, 25), (25, 25, 20))):
     }
 
 
+def case_strain_series(repeats=8, pairs=3):
+    """Elastic tensor of 4,096 sites with a vacancy: the relaxed series against LAMMPS's commands that evaluate forces."""
+    import solidqmmm.procedures.crystal_elasticity as procedure
+    from solidqmmm.engines.lammps_session import LammpsSession
+    from solidqmmm.procedures.build import build_model
+    from solidqmmm.system.study import Study
+
+    spent, total = [0.0], [0.0]
+    command, series = LammpsSession.command, procedure.strain_series
+
+    def clocked(session, line):
+        begin = time.perf_counter()
+        try:
+            return command(session, line)
+        finally:
+            if line.startswith(("run", "minimize")):
+                spent[0] += time.perf_counter() - begin
+
+    def timed(*arguments, **keywords):
+        spent[0], begin = 0.0, time.perf_counter()
+        found = series(*arguments, **keywords)
+        total[0] = time.perf_counter() - begin
+        return found
+
+    LammpsSession.command, procedure.strain_series = clocked, timed
+    results = {}
+    try:
+        for name, defect in (("perfect", {}), ("vacancy", {"defect": {"kind": "vacancy", "site": 0}})):
+            ratios, seconds, evaluations = [], [], 0
+            for _ in range(pairs):
+                alone = Study.from_mapping(
+                    {"recipe": "elastic_tensor", "structure": silicon(), "supercell": [repeats] * 3, "host": SW, **defect}
+                )
+                with build_model(alone) as model:
+                    found = procedure.elasticity_of(model, "defect")
+                ratios.append(total[0] / spent[0])
+                seconds.append(total[0])
+                evaluations = int(sum(found.series.n_force_evaluations))
+            results |= {
+                f"ratio_{name}": sorted(ratios)[pairs // 2],
+                f"seconds_{name}": sorted(seconds)[pairs // 2],
+                f"force_evaluations_{name}": evaluations,
+            }
+    finally:
+        LammpsSession.command, procedure.strain_series = command, series
+    return {**results, "target_ratio": 1.2}
+
+
 def case_first_call(repeats=20):
     """64,000 atoms, about 99 quantum ones: from the structure to the first forces, the quantum cost subtracted."""
     from solidqmmm.procedures.build import build_model
