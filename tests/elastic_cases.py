@@ -6,9 +6,11 @@ from contextlib import contextmanager
 
 import numpy as np
 from ase.build import bulk
+from pymatgen.core import Lattice, Structure
 
 from solidqmmm import recipebook
 from solidqmmm.procedures.build import build_model
+from solidqmmm.procedures.crystal_elasticity import elasticity_of
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.study import Study
 
@@ -42,12 +44,36 @@ HYBRID = {
 }  # fmt: skip
 
 
+T3_VACANCY = {"host": T3, "supercell": [2, 2, 2], "defect": VACANCY}
+
+# Hybrids with all that a stress must account for.
+WITH_EVERYTHING = HYBRID | {
+    "coupling": {"scheme": "subtractive", "ghost_forces": True},
+    "matching": {"lattice_parameter_A": 5.40, "bulk_modulus_GPa": 90.0},
+}
+PERIODIC_LINE = HYBRID | {
+    "supercell": [4, 4, 1],
+    "caps": SILICON_CAPS | {"periodic_axes": [2]},
+    "region": {"core": {"line": {"direction": [0, 0, 1]}, "radius": 4.0}},
+}
+
+
 def silicon(a=5.431) -> Crystal:
     return Crystal.of(bulk("Si", a=a, cubic=True))
 
 
 def copper(a=3.615) -> Crystal:
     return Crystal.of(bulk("Cu", a=a, cubic=True))
+
+
+def quartz() -> Crystal:
+    """Alpha quartz: trigonal (class 32), three silicon atoms on axes, six oxygen atoms where they like."""
+    sites = [[0.4697, 0.0, 2 / 3], [0.4135, 0.2669, 0.7858]]
+    return Crystal.of(Structure.from_spacegroup("P3_221", Lattice.hexagonal(4.913, 5.405), ["Si", "O"], sites))
+
+
+def wurtzite() -> Crystal:
+    return Crystal.of(bulk("SiC", "wurtzite", a=3.08, c=5.03, u=0.375))
 
 
 def strained_silicon(direction, size, a=5.431) -> Crystal:
@@ -80,3 +106,20 @@ def run(workdir=None, executor=None, progress=None, **changes):
 def cubic(tensor) -> np.ndarray:
     """C11, C12 and C44."""
     return np.array([tensor[0, 0], tensor[0, 1], tensor[3, 3]])
+
+
+def tensors(which="defect", *, symmetry=True, fmax=1e-4, relax_cell=True, start=None, changes=None, **options):
+    """The elasticity of one crystal of a study."""
+    with model_of(**(changes or {})) as model:
+        return elasticity_of(
+            model, which, use_symmetry=symmetry, fmax=fmax, relax_cell=relax_cell, start=start, **options
+        )
+
+
+class Noisy:
+    """An engine of any kind, whose forces nobody takes for exact: relaxations end at the asked threshold."""
+
+    def __init__(self, engine):
+        self.inner = engine
+        self.name, self.provides_stress = engine.name, engine.provides_stress
+        self.evaluate, self.describe, self.close = engine.evaluate, engine.describe, engine.close

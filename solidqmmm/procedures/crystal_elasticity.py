@@ -32,6 +32,7 @@ from solidqmmm.results.elasticity import StrainSeries
 EXACT_AMPLITUDES = (0.0002, 0.0004)
 NOISY_AMPLITUDES = (0.005, 0.01)
 NOTEWORTHY_STRESS_GPa = 0.1
+NOTEWORTHY_TENSION_GPa = 0.2
 NOTEWORTHY_NONLINEARITY_PERCENT = 1.0
 
 
@@ -65,7 +66,7 @@ def amplitudes_for(engine) -> tuple[float, ...]:
 
 def signed_amplitudes(amplitudes) -> tuple[float, ...]:
     """Both signs of each amplitude, ascending; where some are negative already, they are taken as they are."""
-    if min(amplitudes) < 0:
+    if any(a < 0 for a in amplitudes):
         return tuple(sorted(amplitudes))
     return tuple(sorted(sign * a for a in amplitudes for sign in (-1, 1)))
 
@@ -144,6 +145,7 @@ def elasticity_of(
     records = Records(folder, fingerprint(model, **options))
     with open_strained(model, which) as crystal:
         reference, spent = _reference(which, crystal, records, fmax, relax_cell, start, report)
+        tension = crystal.basis_tension() if model.engine_alone else None
         operations = _operations(model, which, crystal, reference) if use_symmetry else None
         if operations is None:
             operations = np.eye(3)[None], np.arange(len(reference.positions))[None]
@@ -237,7 +239,7 @@ class _Basis:
 def at_rest(states: list[StrainedState], reference: Reference, operations) -> np.ndarray:
     """Stresses (Voigt) of the states where their forces have gone, eV/angstrom^3, shape=(n, 6).
 
-    The response of the ions comes from the smallest amplitudes of each shape; see `physics.inner_displacements`.
+    The response of the ions along each shape is that of the series itself; see `physics.inner_displacements`.
     """
     stresses = np.array([symmetry.voigt_stress(state.stress) for state in states])
     rotations, permutations = operations
@@ -254,12 +256,12 @@ def at_rest(states: list[StrainedState], reference: Reference, operations) -> np
 
 
 def response(states: list[StrainedState]) -> np.ndarray:
-    """dW/da of the inner displacements along one strain shape, from its smallest amplitudes, angstrom, shape=(n, 3)."""
-    ordered = sorted(states, key=lambda state: abs(state.deformation.amplitude))
-    first = ordered[0]
-    a = first.deformation.amplitude
-    opposite = [s for s in ordered if np.isclose(s.deformation.amplitude, -a, rtol=1e-9)]
-    field = (first.inner - opposite[0].inner) / (2 * a) if opposite else first.inner / a
+    """dW/da of the inner displacements along one strain shape, by least squares over its states, angstrom, shape=(n, 3).
+
+    Large amplitudes weigh most: W of ions that are not quite at rest is off by the same amount at each.
+    """
+    a = np.array([state.deformation.amplitude for state in states])
+    field = np.tensordot(a, [state.inner for state in states], axes=1) / (a @ a)
     return field - field.mean(axis=0)
 
 
