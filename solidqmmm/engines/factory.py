@@ -26,7 +26,7 @@ class GPAWSettings(BaseModel):
     spinpol: bool = Field(False, description="spin-polarized")
     magmoms: dict[str, float] | list[float] | None = Field(None, description="initial moments, Bohr magnetons")
     kpt_density: float = Field(3.5, gt=0, description="k-points per 1/angstrom along periodic directions")
-    kpts: list[int] | dict[str, Any] | None = Field(None, description="a fixed k-point mesh instead")
+    kpts: list[int] | dict[str, Any] | None = Field(None, description="a fixed k-point mesh around Gamma instead")
     smearing: float = Field(0.1, ge=0, description="Fermi-Dirac width, eV")
     occupations: dict[str, Any] | None = Field(None, description="GPAW's keyword, replaces smearing")
     convergence: dict[str, Any] | None = Field(None, description="GPAW's SCF criteria")

@@ -44,7 +44,7 @@ class GPAWEngine:
         magmoms: Initial moments in Bohr magnetons, shape=(n,), or by element {"Fe": 2.2}; else those of the atoms. If
             these are zero and the electron number is odd, one unpaired electron is spread over all atoms.
         kpt_density: k-points per 1/angstrom along periodic directions (Gamma included); 3.5 by default.
-        kpts: GPAW's k-point keyword instead; give a fixed mesh where cells are strained, so that it does not jump.
+        kpts: A mesh (n1, n2, n3) around Gamma instead, or GPAW's keyword; it does not jump where cells are strained.
         smearing: Fermi-Dirac width in eV, 0.1 by default also for clusters (dangling bonds are nearly degenerate).
         occupations: GPAW's keyword, replaces `smearing`.
         convergence, maxiter, mixer, nbands, setups: GPAW's keywords (setups and basis by element, not by atom index:
@@ -86,7 +86,8 @@ class GPAWEngine:
             raise ValueError("`smearing` (eV) must not be negative, `kpt_density` and `maxiter` must be positive")
         self._settings = {
             "mode": self._mode, "basis": basis, "xc": xc, "h": h, "charge": float(charge), "spinpol": bool(spinpol),
-            "convergence": convergence, "mixer": mixer, "nbands": nbands, "setups": setups, "kpts": kpts, **keywords,
+            "convergence": convergence, "mixer": mixer, "nbands": nbands, "setups": setups,
+            "kpts": checks.mesh(kpts), **keywords,
         }  # fmt: skip
         self._settings = {key: value for key, value in self._settings.items() if value is not None}
         if fft_potential and (not self._lcao or "gpts" in keywords):

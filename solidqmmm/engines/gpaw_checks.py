@@ -16,6 +16,17 @@ logger = logging.getLogger(__name__)
 _COARSEST = 0.22  # angstrom
 
 
+def mesh(kpts):
+    """Three whole numbers as a mesh around Gamma, anything else as it is.
+
+    GPAW takes them as a Monkhorst-Pack mesh, which an even number shifts off Gamma: in fcc and hexagonal cells it lacks
+    the symmetry of the crystal, and shear stresses carry an error that does not vanish with the strain.
+    """
+    if isinstance(kpts, list | tuple) and len(kpts) == 3 and all(isinstance(n, int) for n in kpts):
+        return {"size": list(kpts), "gamma": True}
+    return kpts
+
+
 def require_sound(atoms: Atoms):
     """Refuses no atoms, no box, positions that are not finite, and atoms closer than 0.5 angstrom.
 

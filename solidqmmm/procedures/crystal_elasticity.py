@@ -145,7 +145,10 @@ def elasticity_of(
     records = Records(folder, fingerprint(model, **options))
     with open_strained(model, which) as crystal:
         reference, spent = _reference(which, crystal, records, fmax, relax_cell, start, report)
-        tension = crystal.basis_tension() if model.engine_alone else None
+        tension = None
+        if model.engine_alone:
+            crystal.place(reference.positions, reference.cell)
+            tension = crystal.basis_tension()
         operations = _operations(model, which, crystal, reference) if use_symmetry else None
         if operations is None:
             operations = np.eye(3)[None], np.arange(len(reference.positions))[None]
@@ -165,6 +168,12 @@ def elasticity_of(
     spent = spent + np.array([[s.n_force_evaluations, s.n_qm_calls] for s in states]).sum(axis=0)
     found = _fitted(reference, basis, states, at_rest(states, reference, operations), fit_order)
     warnings = _about_reference(model, which, reference, fmax, relax_cell, in_given_cell=start is None)
+    if tension is not None and abs(tension) > NOTEWORTHY_TENSION_GPa * GPa:
+        warnings.append(
+            f"the plane waves are too few: their finite basis adds a tension of {tension / GPa:.2f} GPa (Pulay stress), which "
+            "shortens the relaxed cell and makes noise in the constants; raise qm.ecut until it is below "
+            f"{NOTEWORTHY_TENSION_GPa:g} GPa"
+        )
     return replace(
         found,
         n_force_evaluations=int(spent[0]),

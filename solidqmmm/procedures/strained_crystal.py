@@ -11,6 +11,7 @@ from solidqmmm.coupling.qmmm import QMMM
 from solidqmmm.coupling.surrogate import Harmonic
 from solidqmmm.engines.lammps import LammpsEngine
 from solidqmmm.engines.protocols import Contribution, Engine
+from solidqmmm.engines.pulay import pulay_stress
 from solidqmmm.engines.unit_cell_engine import for_unit_cell
 from solidqmmm.errors import EngineError
 from solidqmmm.physics.quasi_newton import update_bfgs
@@ -244,6 +245,10 @@ class EngineCrystal:
             self.place(before + move, self._atoms.cell.array)
             update_bfgs(self._hessian, move.ravel(), forces - self.forces().ravel())
         return self.max_force()
+
+    def basis_tension(self) -> float | None:
+        """Tension in eV/angstrom^3 that a finite basis of plane waves pretends; None without one. Two evaluations."""
+        return pulay_stress(self._engine, self._atoms)
 
     def _evaluated(self):
         if self._answer is None:
