@@ -170,7 +170,7 @@ def elasticity_of(
     warnings = _about_reference(model, which, reference, fmax, relax_cell, in_given_cell=start is None)
     if tension is not None and abs(tension) > NOTEWORTHY_TENSION_GPa * GPa:
         warnings.append(
-            f"the plane waves are too few: their finite basis adds a tension of {tension / GPa:.2f} GPa (Pulay stress), which "
+            f"the plane waves are too few: a finite basis adds a tension of {tension / GPa:.2f} GPa (Pulay stress), which "
             "shortens the relaxed cell and makes noise in the constants; raise qm.ecut until it is below "
             f"{NOTEWORTHY_TENSION_GPa:g} GPa"
         )
