@@ -127,13 +127,14 @@ def _stress(ax, result, series, shape, residuals):
     amplitudes, fitted = series.amplitudes[rows], series.fitted_GPa[rows]
     ax.set_title(_name(series.shapes[shape]), color=INK)
     unit, label = _strain_unit(series.amplitudes)
-    for panel in (ax, residuals):
-        if panel is not None:
-            panel.xaxis.set_major_locator(MaxNLocator(3, symmetric=True))
     if not ax.get_xlabel() and residuals is None:
         ax.set_xlabel(label)
     if not len(rows):
         return []
+    for panel in (ax,) if residuals is None else (ax, residuals):
+        ends = unit * np.unique([min(amplitudes[0], 0.0), 0.0, max(amplitudes[-1], 0.0)])
+        panel.set_xticks(ends, [f"{end:.4g}".replace("-", "−") for end in ends])
+        panel.set_xticks(unit * amplitudes, minor=True)
     fine = np.linspace(min(amplitudes[0], 0.0), max(amplitudes[-1], 0.0), 61)
     lines = _fit(amplitudes, fitted, fine, result.fit_order, series.reference_stress_GPa)
     change = np.abs(lines - series.reference_stress_GPa).max(axis=0)
@@ -218,15 +219,16 @@ def _ions(series):
 def _label_residuals(axes):
     """One unit for all residuals, in which the largest one is at least one half."""
     axes = [ax for ax in axes if ax is not None]
-    shown = [np.abs(line.get_ydata()).max() for ax in axes for line in ax.lines]
-    largest = max([*shown, SMALLEST_RESIDUAL])
+    shown = [0.0, *(value for ax in axes for line in ax.lines for value in line.get_ydata())]
+    low, high = min(shown), max(shown)
+    largest = max(-low, high, SMALLEST_RESIDUAL)
     size, unit = next((size, unit) for size, unit in UNITS if largest >= 0.5 * size)
     for ax in axes:
         for line in ax.lines:
             line.set_ydata(line.get_ydata() / size)
         ax.axhline(0, color=GUIDE, lw=0.7, zorder=1)
-        ax.set_ylim(-1.2 * largest / size, 1.2 * largest / size)
-        ax.yaxis.set_major_locator(MaxNLocator(3, symmetric=True))
+        ax.set_ylim(min(low, -0.3 * largest) * 1.2 / size, max(high, 0.3 * largest) * 1.2 / size)
+        ax.yaxis.set_major_locator(MaxNLocator(3))
         if ax.get_subplotspec() is None or ax.get_subplotspec().is_first_col():
             ax.set_ylabel(f"point − fit\n({unit})")
 
@@ -287,7 +289,7 @@ def plot_tensor_change(result, ax=None, *, width=DOUBLE_COLUMN):
     with style():
         axes = _tensor_axes(perfect is not None, width) if ax is None else np.ravel(ax)
         known = error[np.isfinite(error) & (error > 0)]
-        digits = int(np.clip(np.ceil(-np.log10(known.max())), 1, 3)) if known.size else 2
+        digits = int(np.clip(np.ceil(-np.log10(known.max())), 1, 2)) if known.size else 2
         spread = [
             ["" if float(f"{e:.{digits}f}") == 0 else f"±{e:.{digits}f}" for e in row]
             for row in np.nan_to_num(error)
@@ -319,10 +321,11 @@ def plot_tensor_change(result, ax=None, *, width=DOUBLE_COLUMN):
 
 def _tensor_axes(with_change, width):
     if not with_change:
-        return [axes_for(None, figsize=(min(width, SINGLE_COLUMN),) * 2)]
+        width = min(width, SINGLE_COLUMN)
+        return [axes_for(None, figsize=(width, 1.07 * width))]
     shape = (1, 2) if width >= 5 else (2, 1)
     size = width / shape[1]
-    return axes_for(None, nrows=shape[0], ncols=shape[1], figsize=(width, shape[0] * size)).ravel()
+    return axes_for(None, nrows=shape[0], ncols=shape[1], figsize=(width, 1.07 * shape[0] * size)).ravel()
 
 
 def _matrix(ax, values, numbers, small, colours, limits):
