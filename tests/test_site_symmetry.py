@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from ase.build import bulk
@@ -21,6 +23,7 @@ from solidqmmm.system.crystal import Crystal
 
 TURN = Rotation.from_rotvec([0.3, -1.1, 0.7]).as_matrix()
 CUBE, _ = space_group_operations(copper())  # all 48
+HOST = SimpleNamespace(engine=None)
 
 
 def assert_operations(rotations, permutations, crystal, centre=None, tolerance=0.02):
@@ -65,11 +68,11 @@ def test_operations_of_whole_crystals(crystal, order):
     assert len(rotations) == order
     shifted = crystal.with_positions(crystal.positions + [0.3, -7.1, 2.2] + [5, -3, 1] @ crystal.cell)
     for one in (crystal, shifted):
-        found, permutations = crystal_operations(one, one.positions, one.cell)
+        found, permutations = crystal_operations(HOST, one, one.positions, one.cell)
         assert len(found) == order
         assert_operations(found, permutations, one)
     strained = crystal.strained(np.eye(3) * 1.01)  # the relaxed cell of the same crystal
-    assert len(crystal_operations(crystal, strained.positions, strained.cell)[0]) == order
+    assert len(crystal_operations(HOST, crystal, strained.positions, strained.cell)[0]) == order
 
 
 def test_ions_that_leave_their_places_take_operations_with_them():
@@ -77,9 +80,21 @@ def test_ions_that_leave_their_places_take_operations_with_them():
     for direction, order in (([0, 0, 1], 8), ([1, 1, 1], 12), ([1, 2, 4], 2)):
         u = 0.1 * np.array(direction) / np.linalg.norm(direction)
         moved = crystal.positions + np.array([-u, u])  # without a shift of the whole crystal, as forces move ions
-        found, permutations = crystal_operations(crystal, moved, crystal.cell)
+        found, permutations = crystal_operations(HOST, crystal, moved, crystal.cell)
         assert len(found) == order
         assert_operations(found, permutations, crystal.with_positions(moved))
+
+
+def test_moments_of_single_atoms_take_part():
+    """Layers of opposite moments leave a cube of copper the symmetry of a tetragon; moments by element leave all."""
+    crystal = copper()
+    up = np.where(crystal.positions[:, 2] < 1, 1.0, -1.0)
+    for moments, order in ((up.tolist(), 16), ({"Cu": 1.0}, 48), ([1.0] * 7, 48), (None, 48)):
+        for engine in (SimpleNamespace(magmoms=moments), SimpleNamespace(engine=SimpleNamespace(magmoms=moments))):
+            model = SimpleNamespace(engine=engine)
+            found, permutations = crystal_operations(model, crystal, crystal.positions, crystal.cell)
+            assert len(found) == order
+            assert all((up[images] == up).all() for images in permutations) == (order == 16)
 
 
 # --- sites -------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from elastic_cases import (
     T3_VACANCY,
     VACANCY,
     Noisy,
+    copper,
     cubic,
     engine,
     model_of,
@@ -201,6 +202,22 @@ def test_crystals_of_both_kinds_say_so_themselves():
         without.provides_stress = False
         with pytest.raises(EngineError, match="gives none; choose another"):
             EngineCrystal(without, model.crystal, tightens=True)
+
+
+def test_charge_and_moments_belong_to_the_defect():
+    """An engine alone: its charge and its list of moments go with the study's crystal, not with the perfect one."""
+    pytest.importorskip("gpaw")
+    settings = {"mode": "pw", "charge": 1.0, "spinpol": True, "magmoms": [1.0, -1.0, 1.0, -1.0]}
+    with model_of(host=None, qm={"engine": "gpaw"} | settings, structure=copper()) as model:
+        with open_strained(model, "defect") as crystal:
+            keywords = crystal._engine.gpaw_keywords(model.crystal.to_atoms())
+            assert keywords["charge"] == 1.0
+            assert keywords["magmoms"].tolist() == settings["magmoms"]
+        with open_strained(model, "perfect") as crystal:
+            keywords = crystal._engine.gpaw_keywords(crystal.crystal.to_atoms())
+            assert not keywords.get("charge")
+            assert np.unique(keywords["magmoms"]).size == 1
+        assert model.engine.charge == 1.0
 
 
 def test_a_slab_has_no_elastic_tensor():

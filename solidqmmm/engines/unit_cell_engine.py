@@ -12,10 +12,10 @@ from solidqmmm.engines.journal import JournaledEngine
 from solidqmmm.engines.protocols import Engine
 
 
-def for_unit_cell(engine: Engine, atoms: Atoms) -> Engine:
+def for_unit_cell(engine: Engine, atoms: Atoms, *, perfect: bool = True) -> Engine:
     """The same engine with the mesh that it would choose for `atoms`; other engines than GPAW as they are.
 
-    The perfect crystal is neutral: a charge or a list of moments that belongs to a cluster is left out.
+    The perfect crystal is neutral: a charge or a list of moments that belongs to a cluster or a defect is left out.
 
     A k-point density is rounded to whole points, so that a strain of a per mille may add a plane of k-points. In real
     space the number of grid points is fixed as well; in plane waves the cutoff stays what it is.
@@ -23,15 +23,16 @@ def for_unit_cell(engine: Engine, atoms: Atoms) -> Engine:
     Args:
         engine: The engine, in a journal or not; it is left as it is.
         atoms: The cell in the middle of the series.
+        perfect: Whether `atoms` are the perfect crystal's; atoms that the engine was made for keep charge and moments.
     """
     if isinstance(engine, JournaledEngine):
-        fixed = for_unit_cell(engine.engine, atoms)
+        fixed = for_unit_cell(engine.engine, atoms, perfect=perfect)
         return engine if fixed is engine.engine else JournaledEngine(fixed, engine.folder)
-    return _gpaw_for_unit_cell(engine, atoms) if isinstance(engine, GPAWEngine) else engine
+    return _gpaw_for_unit_cell(engine, atoms, perfect) if isinstance(engine, GPAWEngine) else engine
 
 
-def _gpaw_for_unit_cell(engine: GPAWEngine, atoms: Atoms) -> GPAWEngine:
-    settings = {**engine._settings, "charge": 0.0}
+def _gpaw_for_unit_cell(engine: GPAWEngine, atoms: Atoms, perfect: bool) -> GPAWEngine:
+    settings = dict(engine._settings)
     kpts = engine.gpaw_kpts(atoms)
     if isinstance(kpts, dict) and "density" in kpts:
         size, _ = kpts2sizeandoffsets(atoms=atoms, **kpts)
@@ -44,9 +45,10 @@ def _gpaw_for_unit_cell(engine: GPAWEngine, atoms: Atoms) -> GPAWEngine:
         spacing = settings.pop("h", 0.2)
         settings["gpts"] = tuple(int(n) for n in h2gpts(spacing / Bohr, atoms.cell.array / Bohr, 4))
     fixed = with_settings(engine, settings)
-    fixed.charge = 0.0
-    if not isinstance(fixed.magmoms, dict):
-        fixed.magmoms = None
+    if perfect:
+        fixed._settings["charge"] = fixed.charge = 0.0
+        if not isinstance(fixed.magmoms, dict):
+            fixed.magmoms = None
     return fixed
 
 

@@ -212,7 +212,7 @@ def _operations(model, which, crystal, reference: Reference):
         # A supercell of the host has the symmetry of its unit cell, whatever the shape of the supercell.
         rotations, _ = space_group_operations(model.unit)
         return rotations, None
-    return crystal_operations(whole, reference.positions, reference.cell)
+    return crystal_operations(model, whole, reference.positions, reference.cell)
 
 
 def _is_mirrored(member: Deformation, wanted, rotations) -> bool:

@@ -229,7 +229,7 @@ def open_strained(model, which: str) -> StrainedCrystal:
     tightens = is_noise_free(model.engine)
     if model.engine_alone:
         crystal = primitive(model.unit) if which == "perfect" else model.crystal
-        return EngineCrystal(model.engine, crystal, tightens=tightens)
+        return EngineCrystal(model.engine, crystal, tightens=tightens, perfect=which == "perfect")
     if which == "perfect" and model.engine is None:
         return HybridCrystal(QMMM(model.unit, model.potential), tightens=True)
     return HybridCrystal(model.open_perfect() if which == "perfect" else model.open(), tightens=tightens)

@@ -190,17 +190,18 @@ class EngineCrystal:
         engine: The engine; it must give stress. It is not closed here.
         crystal: Fully periodic.
         tightens: See `StrainedCrystal`.
+        perfect: Whether it is the crystal without its defect: then neutral, and without the defect's moments.
 
     Raises:
         EngineError: If the engine gives no stress.
     """
 
-    def __init__(self, engine: Engine, crystal: Crystal, *, tightens: bool):
+    def __init__(self, engine: Engine, crystal: Crystal, *, tightens: bool, perfect: bool = False):
         _require_stress_of(engine)
         self.crystal = crystal
         self.tightens = tightens
         self._atoms = Atoms(numbers=crystal.numbers, positions=crystal.positions, cell=crystal.cell, pbc=True)
-        self._engine = for_unit_cell(engine, self._atoms)
+        self._engine = for_unit_cell(engine, self._atoms, perfect=perfect)
         self._answer = None
         self._hessian = _ION_STIFFNESS * np.eye(3 * len(crystal))
         self.n_qm_calls = 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from ase.data import atomic_numbers
 
 from solidqmmm.physics.crystal_symmetry import cartesian_rotations
 from solidqmmm.physics.site_symmetry import kept_operations, site_operations
@@ -55,7 +54,9 @@ def conventional_cell(crystal: Crystal) -> tuple[int, np.ndarray]:
 
 
 def defect_operations(model, positions, cell, *, perfect: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Operations of the perfect crystal about the centre of defect and region that species, regions and positions keep.
+    """Operations of the perfect crystal about the centre of defect and region that keep species, regions and positions.
+
+    Moments that the study gives atom by atom are kept too.
 
     Args:
         model: A `procedures.build.Model`.
@@ -69,12 +70,26 @@ def defect_operations(model, positions, cell, *, perfect: bool = False) -> tuple
     partition = model.perfect_partition if perfect else model.partition
     rotations, _ = space_group_operations(model.unit)
     centre = partition.centre @ np.linalg.solve(start.cell, cell)
-    labels = start.numbers + (max(atomic_numbers.values()) + 1) * np.asarray(partition.labels, dtype=int)
-    return site_operations(rotations, positions, cell, labels, centre)
+    kinds = np.column_stack([start.numbers, partition.labels, _moments(model, len(start))])
+    return site_operations(rotations, positions, cell, _labels(kinds), centre)
 
 
-def crystal_operations(crystal: Crystal, positions, cell) -> tuple[np.ndarray, np.ndarray]:
-    """Operations of a whole cell that still hold at `positions`; as `defect_operations`."""
+def crystal_operations(model, crystal: Crystal, positions, cell) -> tuple[np.ndarray, np.ndarray]:
+    """Operations of a whole cell of a model's crystal that still hold at `positions`; as `defect_operations`."""
     rotations, translations = space_group_operations(crystal)
     D = np.linalg.solve(crystal.cell, cell)
-    return kept_operations(rotations, translations @ D, positions, cell, crystal.numbers)
+    kinds = np.column_stack([crystal.numbers, _moments(model, len(crystal))])
+    return kept_operations(rotations, translations @ D, positions, cell, _labels(kinds))
+
+
+def _labels(kinds) -> np.ndarray:
+    """One whole number for each distinct row, shape=(n,)."""
+    return np.unique(kinds, axis=0, return_inverse=True)[1].ravel()
+
+
+def _moments(model, n: int) -> np.ndarray:
+    """Initial moments that the study gives atom by atom, else zeros, shape=(n,)."""
+    moments = getattr(getattr(model.engine, "engine", model.engine), "magmoms", None)
+    if moments is None or isinstance(moments, dict) or len(moments) != n:
+        return np.zeros(n)
+    return np.asarray(moments, dtype=float)
