@@ -38,7 +38,6 @@ SW = Potential("sw", "* * Si.sw Si", "Si")
 TERSOFF = Potential("tersoff", "* * Si.tersoff Si", "Si")
 SNAP = Potential("snap", "* * Si_Zuo_JPCA2020.snapcoeff Si_Zuo_JPCA2020.snapparam Si", "Si")
 BARE, RULES = CapRules(kind="none"), BondRules()
-MPIEXEC = Path(sys.prefix, "bin", "mpiexec")
 HOT = {"initial_temperature_K": 600.0, "timestep_fs": 1.0, "seed": 3}
 
 
@@ -515,19 +514,9 @@ def two_runs(out):
         np.save(f"{out}.npy", positions)
 
 
-@pytest.mark.skipif(not MPIEXEC.exists(), reason="this environment has no mpiexec of its own")
-def test_two_ranks_equal_one(tmp_path):
+def test_two_ranks_equal_one(tmp_path, on_ranks):
     two_runs(tmp_path / "one")
-    command = [MPIEXEC, "-n", 2, sys.executable, "-c", _SCRIPT, Path(__file__).parent, tmp_path / "two"]
-    done = subprocess.run(
-        list(map(str, command)),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env=environment_for_subprocess(),
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    on_ranks("-c", _SCRIPT, Path(__file__).parent, tmp_path / "two", ranks=2)
     one, two = (np.load(tmp_path / f"{name}.npy") for name in ("one", "two"))
     np.testing.assert_allclose(two, one, atol=1e-8, rtol=0)
     assert len(ase.io.read(tmp_path / "two.xyz", ":")) == 3

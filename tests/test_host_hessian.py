@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +14,6 @@ from solidqmmm.engines.lammps_host import LammpsHost
 from solidqmmm.errors import EngineError
 from solidqmmm.physics.geometry import distances_to_point
 from solidqmmm.procedures.host_hessian import host_hessian
-from solidqmmm.runtime import environment_for_subprocess
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.potential import Potential
 
@@ -349,27 +345,11 @@ def test_nothing_is_read_of_another_crystal_potential_or_step(tmp_path):
 
 # --- parallel ------------------------------------------------------------------------------------------------------------
 
-MPIEXEC = Path(sys.prefix, "bin", "mpiexec")
 
-
-def on_ranks(folder, *launcher):
-    command = [*launcher, sys.executable, Path(__file__).with_name("mpi_host_hessian.py"), folder]
-    done = subprocess.run(
-        list(map(str, command)),
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-        env=environment_for_subprocess(),
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.strip().splitlines()[-1])
-
-
-@pytest.mark.skipif(not MPIEXEC.exists(), reason="this environment has no mpiexec of its own")
-def test_two_ranks_equal_one(tmp_path):
-    serial = on_ranks(tmp_path / "one")
-    parallel = on_ranks(tmp_path / "two", MPIEXEC, "-n", 2)
+def test_two_ranks_equal_one(tmp_path, on_ranks):
+    script = Path(__file__).with_name("mpi_host_hessian.py")
+    serial = on_ranks(script, tmp_path / "one")
+    parallel = on_ranks(script, tmp_path / "two", ranks=2)
     assert (serial.pop("ranks"), parallel.pop("ranks")) == (1, 2)
     for key, value in serial.items():
         np.testing.assert_allclose(parallel[key], value, atol=1e-9, err_msg=key)

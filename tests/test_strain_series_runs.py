@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -313,3 +314,16 @@ def test_stiffness_to_begin_with():
     assert (C[0, 0] + 2 * C[0, 1]) / 3 == pytest.approx(100.0)
     assert C[3, 3] == pytest.approx(50.0)
     assert (C[0, 0] - C[0, 1]) / 2 == pytest.approx(50.0)
+
+
+# --- more ranks ---------------------------------------------------------------------------------------------------------
+
+
+def test_two_ranks_equal_one(tmp_path, on_ranks):
+    script = Path(__file__).with_name("mpi_strain_series.py")
+    serial = on_ranks(script, tmp_path / "one")
+    parallel = on_ranks(script, tmp_path / "two", ranks=2)
+    assert (serial.pop("ranks"), parallel.pop("ranks")) == (1, 2)
+    assert serial.pop("saved") == parallel.pop("saved")
+    for key, value in serial.items():
+        np.testing.assert_allclose(parallel[key], value, atol=1e-3, err_msg=key)

@@ -1,0 +1,40 @@
+"""What the tests of all folders share."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from solidqmmm.runtime import environment_for_subprocess
+
+MPIEXEC = Path(sys.prefix, "bin", "mpiexec")
+
+
+@pytest.fixture(scope="session")
+def on_ranks():
+    """Runs Python on its own, or on several MPI ranks; gives the JSON that it prints last.
+
+    on_ranks(script, *arguments, ranks=2) skips the test where this environment has no mpiexec.
+    """
+
+    def run(*arguments, ranks=1, timeout=300):
+        if ranks > 1 and not MPIEXEC.exists():
+            pytest.skip("this environment has no mpiexec of its own")
+        launcher = [MPIEXEC, "-n", ranks] if ranks > 1 else []
+        done = subprocess.run(
+            [str(word) for word in (*launcher, sys.executable, *arguments)],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            env=environment_for_subprocess(),
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        said = done.stdout.strip().splitlines()
+        return json.loads(said[-1]) if said else None
+
+    return run
