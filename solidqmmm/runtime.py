@@ -262,6 +262,14 @@ def _start_mpi():
         from mpi4py import MPI  # noqa: F401  (importing it starts MPI)
     except (ImportError, RuntimeError) as error:
         raise EnvironmentProblem(f"mpi4py cannot start MPI ({error}): `pip install mpich mpi4py`") from error
+    _let_ase_look_again()
+
+
+def _let_ase_look_again():
+    """ASE decides once who the other ranks are; whoever asked before MPI was started (matscipy does) was told: none."""
+    parallel = sys.modules.get("ase.parallel")
+    if parallel is not None and isinstance(getattr(parallel.world, "comm", None), parallel.DummyMPI):
+        parallel.world.comm = None
 
 
 def _check_launcher():

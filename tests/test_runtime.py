@@ -219,3 +219,14 @@ def test_subprocess_environment_is_a_world_of_its_own(monkeypatch):
     assert not [name for name in child if name.startswith(("PMI_", "OMPI_", "HYDI_"))]
     assert child["KEPT"] == os.environ["KEPT"]
     assert issubclass(EnvironmentProblem, SolidQMMMError)
+
+
+def test_ase_asks_again_for_the_ranks_once_mpi_has_started(monkeypatch):
+    import ase.parallel
+
+    world = ase.parallel.MPI()
+    world.comm = ase.parallel.DummyMPI()  # what a library that was imported before MPI leaves behind
+    monkeypatch.setattr(ase.parallel, "world", world)
+    runtime._let_ase_look_again()
+    assert isinstance(world.size, int)
+    assert isinstance(world.comm, ase.parallel.MPI4PY)

@@ -86,7 +86,7 @@ class GPAWEngine:
             raise ValueError("`smearing` (eV) must not be negative, `kpt_density` and `maxiter` must be positive")
         self._settings = {
             "mode": self._mode, "basis": basis, "xc": xc, "h": h, "charge": float(charge), "spinpol": bool(spinpol),
-            "convergence": convergence, "mixer": mixer, "nbands": nbands, "setups": setups,
+            "convergence": checks.convergence(convergence), "mixer": mixer, "nbands": nbands, "setups": setups,
             "kpts": checks.mesh(kpts), **keywords,
         }  # fmt: skip
         self._settings = {key: value for key, value in self._settings.items() if value is not None}
