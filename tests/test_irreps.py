@@ -248,6 +248,11 @@ def test_accidental_degeneracy_is_a_sum_and_part_of_a_set_is_nothing():
     (pair,) = (found.modes for found in sets if found.irrep == "E")
     both = [*pair, *triplet]
     assert [found.irrep for found in irreps(e[both], np.ones(5), R, images)] == ["E + T2"]
+    apart = np.array(
+        [0.0, 1e-5, 3e-4, 3.1e-4, 2.9e-4]
+    )  # the two sets nearer than the tolerance, each with noise
+    close = irreps(e[both], 1 + apart, R, images, tolerance=1e-3)
+    assert [(found.irrep, found.modes.tolist()) for found in close] == [("E", [0, 1]), ("T2", [2, 3, 4])]
     assert [found.irrep for found in irreps(e[both[:4]], np.ones(4), R, images)] == [None]
     assert [found.irrep for found in irreps(e[both], np.arange(5.0), R, images)] == [None] * 5
     # mixed by an angle, each is part of two sets

@@ -92,7 +92,7 @@ def test_importing_and_plotting_leave_the_settings_alone(relaxation):
     code = (
         "import sys, matplotlib as mpl; before = mpl.rcParams.copy();"
         "import solidqmmm.plotting.cluster, solidqmmm.plotting.relaxation, solidqmmm.plotting.check,"
-        " solidqmmm.plotting.dynamics;"
+        " solidqmmm.plotting.dynamics, solidqmmm.plotting.phonons;"
         "assert mpl.rcParams.copy() == before; assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -387,10 +387,10 @@ def test_core_is_in_sight():
     weights = (scene.roles == "core").astype(float) + 1e-3 * (scene.roles == "buffer")
 
     def visibility(frame):
-        return module._visibility(scene.positions, scene.radii, weights, frame)
+        return module.visibility(scene.positions, scene.radii, weights, frame)
 
     chosen = visibility(module._frame(None, cluster, scene, None))
-    assert all(chosen >= visibility(module._upright(axis, crystal.cell)) for axis in np.eye(3))
+    assert all(chosen >= visibility(module.upright(axis, crystal.cell)) for axis in np.eye(3))
 
 
 def test_bare_clusters_and_periodic_ones(tmp_path):

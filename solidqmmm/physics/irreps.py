@@ -90,7 +90,8 @@ def irreps(
         frequencies: In any unit, in any order, shape=(k,).
         rotations: Operations of the point group, Cartesian, all of them, shape=(m, 3, 3).
         permutations: Onto which atom each takes each atom, shape=(m, n); see `physics.site_symmetry`.
-        tolerance: Frequencies that follow one another within this belong to one set, in their unit.
+        tolerance: Frequencies that follow one another within this belong to one set, in their unit, unless a gap between
+            them divides the set into whole ones.
 
     Raises:
         ValueError: If arrays do not fit together, or the rotations are no crystallographic point group.
@@ -104,10 +105,27 @@ def irreps(
             f"{len(rotations)} rotations, got {e.shape} and {len(permutations)} permutations"
         )
     group = point_group(rotations, permutations)
-    return [
-        DegenerateSet(modes, _symbol(group, characters(e[modes], rotations, permutations)))
-        for modes in degenerate_sets(frequencies, tolerance)
+
+    def symbol(modes):
+        return _symbol(group, characters(e[modes], rotations, permutations))
+
+    def separated(modes, whole):
+        """Sets whose frequencies differ by less than the tolerance, if each of them is whole."""
+        order = modes[np.argsort(frequencies[modes], kind="stable")]
+        gaps = np.diff(frequencies[order])
+        if whole is None or not np.any(gaps > 0):
+            return [DegenerateSet(modes, whole)]
+        at = int(np.argmax(gaps)) + 1
+        parts = [np.sort(order[:at]), np.sort(order[at:])]
+        symbols = [symbol(part) for part in parts]
+        if None in symbols:
+            return [DegenerateSet(modes, whole)]
+        return [found for part, name in zip(parts, symbols) for found in separated(part, name)]
+
+    found = [
+        one for modes in degenerate_sets(frequencies, tolerance) for one in separated(modes, symbol(modes))
     ]
+    return sorted(found, key=lambda one: one.modes[0])
 
 
 def degenerate_sets(frequencies, tolerance: float) -> list[np.ndarray]:

@@ -83,8 +83,8 @@ def draw_cluster(cluster, crystal=None, ax=None, *, centre=None, view=None, cuta
         ax.add_collection(_painted(scene, frame), autolim=False)
         if centre is not None:
             _mark(ax, centre @ frame[:2].T, 1.4 * scene.radii[scene.roles == "core"].max())
-        _scale_bar(ax, low[0], below, 0.4 * width)
-        _directions(ax, frame, cluster, np.array([high[0], below]), inch)
+        scale_bar(ax, low[0], below, 0.4 * width)
+        directions(ax, frame, cluster.host_cell, np.array([high[0], below]), inch)
         ax.set_xlim(low[0] - MARGIN, high[0] + MARGIN)
         ax.set_ylim(below - strip / inch, high[1] + MARGIN)
         if handles:
@@ -128,7 +128,7 @@ class _Scene:
         inside = np.vstack([positions[:n], cap_positions])
         cap_index = n + np.arange(len(caps))
         stubs, stub_ends = _across(positions[:n], cluster.numbers[:n], cell[list(cluster.periodic_axes)])
-        near = _bonded(positions[:n], cluster.numbers[:n])
+        near = bonded(positions[:n], cluster.numbers[:n])
         roles = [*np.where(cluster.core, "core", "buffer"), *["cap"] * len(caps), *["host"] * len(images)]
         numbers = np.concatenate([cluster.engine_numbers, cluster.numbers[caps.outer[apart[first]]]]).astype(
             int
@@ -184,7 +184,7 @@ def _distinct(points):
     return points[first], first, place.ravel()
 
 
-def _bonded(positions, numbers) -> np.ndarray:
+def bonded(positions, numbers) -> np.ndarray:
     """Pairs of atoms in touch, shape=(n_bonds, 2)."""
     from scipy.spatial import cKDTree
 
@@ -200,7 +200,7 @@ def _across(positions, numbers, periods):
     atoms, ends, n = [np.empty(0, dtype=int)], [np.empty((0, 3))], len(positions)
     for shift in shifts:
         both = np.vstack([positions, positions + shift])
-        pairs = _bonded(both, np.tile(numbers, 2))
+        pairs = bonded(both, np.tile(numbers, 2))
         pairs = pairs[(pairs[:, 0] < n) & (pairs[:, 1] >= n)]
         atoms.append(pairs[:, 0])
         ends.append(both[pairs].mean(axis=1))
@@ -213,9 +213,9 @@ def _across(positions, numbers, periods):
 def _frame(view, cluster, scene, centre) -> np.ndarray:
     """Rows: right, up, and towards the eye, shape=(3, 3)."""
     if view is not None:
-        return _upright(np.asarray(view, dtype=float), cluster.host_cell)
+        return upright(np.asarray(view, dtype=float), cluster.host_cell)
     frames = [
-        _upright(direction, cluster.host_cell, turn, rise)
+        upright(direction, cluster.host_cell, turn, rise)
         for direction in _low_index_directions(cluster)
         for turn, rise in product((-14.0, -8.0, 8.0, 14.0), (8.0, 14.0))
     ]
@@ -226,7 +226,7 @@ def _frame(view, cluster, scene, centre) -> np.ndarray:
     if centre is not None:
         points = np.vstack([points, centre])
         radii, weights = np.append(radii, radii.max()), np.append(weights, 6.0)
-    return max(frames, key=lambda frame: _visibility(points, radii, weights, frame))
+    return max(frames, key=lambda frame: visibility(points, radii, weights, frame))
 
 
 def _low_index_directions(cluster) -> np.ndarray:
@@ -239,7 +239,7 @@ def _low_index_directions(cluster) -> np.ndarray:
     return np.array(indices) @ unit
 
 
-def _upright(direction, cell, turn=0.0, rise=0.0) -> np.ndarray:
+def upright(direction, cell, turn=0.0, rise=0.0) -> np.ndarray:
     """Looking against `direction`, a cell vector as upright as can be, then turned and raised (degrees)."""
     toward = direction / np.linalg.norm(direction)
     vectors = cell / np.linalg.norm(cell, axis=1)[:, None]
@@ -254,7 +254,7 @@ def _upright(direction, cell, turn=0.0, rise=0.0) -> np.ndarray:
     return about_right @ about_up @ frame
 
 
-def _visibility(points, radii, weights, frame) -> float:
+def visibility(points, radii, weights, frame) -> float:
     """Weighted mean of how much of each disc is free of others (1: all), and a little for a wide picture."""
     flat, depth = points @ frame[:2].T, points @ frame[2]
     looked_at = np.flatnonzero(weights >= (0.1 if len(points) < 300 else weights.max()))
@@ -309,12 +309,12 @@ def _legend_handles(scene, centre) -> list[Line2D]:
     for (role, number), tone in tones.items():
         name = f"{chemical_symbols[number]} {role}" if role == "cap" or role in several else role
         size = 7.5 if role != "cap" else 5.0
-        handles.append(_dot(name, size, mfc=tone, mec=mixed(tone, "black", 0.6)))
+        handles.append(dot(name, size, mfc=tone, mec=mixed(tone, "black", 0.6)))
     if (scene.roles == "host").any():
-        handles.append(_dot("host", 6.0, mfc="white", mec=OUTSIDE))
+        handles.append(dot("host", 6.0, mfc="white", mec=OUTSIDE))
     if centre is not None:
         handles.append(
-            _dot(
+            dot(
                 "vacancy" if scene.is_empty(centre) else "defect",
                 8.0,
                 marker=_DASHED_RING,
@@ -326,7 +326,8 @@ def _legend_handles(scene, centre) -> list[Line2D]:
     return handles
 
 
-def _dot(label, size, **look) -> Line2D:
+def dot(label, size, **look) -> Line2D:
+    """A disc for a legend, `size` in points."""
     return Line2D([], [], ls="none", ms=size, label=label, **({"marker": "o", "mew": 0.6} | look))
 
 
@@ -339,7 +340,7 @@ def _mark(ax, at, radius):
     ax.add_patch(ring)
 
 
-def _scale_bar(ax, left, bottom, longest):
+def scale_bar(ax, left, bottom, longest):
     """A bar of a round length."""
     length = max((n for n in (1, 2, 5, 10, 20, 50, 100) if n <= longest), default=1)
     ax.plot(
@@ -350,9 +351,9 @@ def _scale_bar(ax, left, bottom, longest):
     )
 
 
-def _directions(ax, frame, cluster, corner, inch):
-    """The host's cell vectors as small arrows in a corner, so that the view is found again elsewhere."""
-    unit = cluster.host_cell / np.linalg.norm(cluster.host_cell, axis=1)[:, None]
+def directions(ax, frame, vectors, corner, inch, names="abc"):
+    """Three vectors (of the host's cell) as small arrows in a corner, so that the view is found again elsewhere."""
+    unit = vectors / np.linalg.norm(vectors, axis=1)[:, None]
     arrows = 0.22 / inch * unit @ frame[:2].T
     label = 0.08 / inch
     reach = arrows.clip(min=0).max(axis=0)[0] + 2 * label, arrows.clip(max=0).min(axis=0)[1]
@@ -364,7 +365,7 @@ def _directions(ax, frame, cluster, corner, inch):
         "shrinkA": 0,
         "shrinkB": 0,
     }
-    for arrow, name in zip(arrows, "abc"):
+    for arrow, name in zip(arrows, names):
         length = np.linalg.norm(arrow)
         if length < 0.09 / inch:  # points at the reader
             continue

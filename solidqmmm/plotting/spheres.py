@@ -1,14 +1,16 @@
-"""Shaded spheres and rods on flat axes, painted from back to front; what is far away fades into the paper."""
+"""Shaded spheres, rods and arrows on flat axes, painted from back to front; what is far away fades into the paper."""
 
 from __future__ import annotations
 
 import numpy as np
 from matplotlib.collections import PathCollection
 from matplotlib.path import Path
+from scipy.spatial import ConvexHull
 
 from solidqmmm.plotting.style import mixed
 
 ROD = 0.13  # half width of a bond in angstrom
+HEAD = 0.5, 0.2  # length and radius of an arrow's head in angstrom; shorter arrows have smaller ones
 OVERLAP = 0.03  # of the halves of a bond in angstrom, so that no seam shows
 FADE = 0.6  # share of paper white in what lies farthest away
 LIGHT = np.array([-0.32, 0.38])  # where the light comes from, in sphere radii
@@ -84,6 +86,39 @@ class Painter:
             self._stroke(
                 float(ends.mean(axis=0) @ self.frame[2]), Path(ends @ self.frame[:2].T), "none", edge, 0.6
             )
+
+    def arrow(self, k: int, vector, colour) -> None:
+        """An arrow that begins at the surface of sphere k and is as long as `vector` in angstrom, shape=(3,)."""
+        length = np.linalg.norm(vector)
+        along = vector / length
+        start = self.positions[k] + 0.95 * self.radii[k] * along
+        size = min(1.0, 0.7 * length / HEAD[0])
+        neck, tip = start + vector - size * HEAD[0] * along, start + vector
+        self._rod(start, neck, size * 0.8 * ROD, colour, self.fade[k])
+        self._cone(neck, tip, size * HEAD[1], colour, self.fade[k])
+
+    def _cone(self, base, tip, radius, colour, fade):
+        along = (tip - base) / np.linalg.norm(tip - base)
+        across = np.linalg.svd(along[None])[2][1:]
+        angle = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+        rim = base + radius * (np.cos(angle)[:, None] * across[0] + np.sin(angle)[:, None] * across[1])
+        rim, apex = rim @ self.frame[:2].T, tip @ self.frame[:2].T
+        depth = float((base + tip) @ self.frame[2] / 2)
+        outline = np.vstack([rim, apex])
+        outline = outline[ConvexHull(outline, qhull_options="QJ").vertices]
+        layers = [(outline, mixed(colour, "black", 0.06), mixed(colour, "black", 0.5), 0.5)]
+        foot = rim.mean(axis=0)
+        side = np.array([foot[1] - apex[1], apex[0] - foot[0]])
+        if along @ self.frame[2] < 0:  # its base is seen
+            layers.append((rim, mixed(colour, "black", 0.3), "none", 0.0))
+        elif np.linalg.norm(side) > radius:
+            side = side * np.sign(side @ LIGHT) * radius / np.linalg.norm(side)
+            shine = np.array([foot + 0.1 * side, foot + 0.65 * side, apex])
+            layers.append((shine, mixed(colour, "white", 0.35), "none", 0.0))
+        for step, (corners, face, edge, width) in enumerate(layers):
+            edge = edge if isinstance(edge, str) else mixed(edge, "white", fade)
+            path = Path(np.vstack([corners, corners[:1]]), closed=True)
+            self._stroke(depth + 1e-9 * step, path, mixed(face, "white", fade), edge, width)
 
     def _rod(self, start, stop, half_width, colour, fade):
         depth = float((start + stop) @ self.frame[2] / 2)

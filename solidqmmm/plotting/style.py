@@ -10,6 +10,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from matplotlib import font_manager
+from scipy.optimize import isotonic_regression
 
 SINGLE_COLUMN = 3.4  # inches, as journals count
 DOUBLE_COLUMN = 7.0
@@ -94,6 +95,22 @@ def mixed(colour, other, amount: float) -> np.ndarray:
     """`colour` with a share of `amount` (0 to 1) of `other` in it, as RGB, shape=(3,)."""
     to_rgb = mpl.colors.to_rgb
     return (1 - amount) * np.array(to_rgb(colour)) + amount * np.array(to_rgb(other))
+
+
+def apart(wanted, gap: float, low: float, high: float) -> np.ndarray:
+    """The places between `low` and `high` nearest to those wanted (least squares) that keep `gap` from each other.
+
+    They are in the order of `wanted`, shape=(n,). Where they do not all fit, the lowest is at `low`.
+    """
+    wanted = np.asarray(wanted, dtype=float)
+    if not len(wanted):
+        return wanted
+    order = np.argsort(wanted, kind="stable")
+    steps = gap * np.arange(len(wanted))
+    nearest = isotonic_regression(wanted[order] - steps).x
+    place = np.empty(len(wanted))
+    place[order] = np.clip(nearest, low, max(high - gap * (len(wanted) - 1), low)) + steps
+    return place
 
 
 def say(ax, reason, width: int = 34):
