@@ -13,6 +13,7 @@ from solidqmmm.physics.condensation import PartitionedCrystal, all_squared_frequ
 from solidqmmm.physics.geometry import unwrapped
 from solidqmmm.physics.harmonic_free_energy import entropy, formation_difference, free_energy, vibrations
 from solidqmmm.physics.irreps import irreps
+from solidqmmm.physics.local_density import broadened_density, recursion
 from solidqmmm.physics.localized_modes import CM1_PER_THZ, Modes, frequencies_THz, kinds_of
 from solidqmmm.procedures.bulk_phonons import BulkPhonons
 from solidqmmm.procedures.defect_modes import MARGIN, CrystalAtRest, masses_of, modes_by
@@ -21,6 +22,8 @@ from solidqmmm.results.phonons import DefectPhononsResult
 _LADDER = 12  # frequencies of each method that are kept
 _DEGENERATE_THz = 2e-3
 _LARGEST_DENSE = 6000  # degrees of freedom: a dense diagonalization takes minutes beyond
+_LEVELS = 160  # of the recursion
+_WIDTH_THz = 0.12  # of the densities of states
 _SOFT_THz = 0.1  # imaginary frequencies below are rounding of the translations
 _NOTEWORTHY_ERROR_THz = 0.05
 
@@ -77,6 +80,8 @@ def phonon_result(
             f"static condensation is off by {error:+.3f} THz for the highest mode: it neglects the inertia of the "
             "environment; use method: dynamic"
         )
+    report(None, None, "local densities of states")
+    grid, core_density, defect_density = local_densities(model, crystal, rest, bulk)
     entropies, energies, reason = _formation(model, crystal, bulk, rest, isotopes, temperatures, soft)
     return DefectPhononsResult(
         method=method,
@@ -106,9 +111,38 @@ def phonon_result(
         core_positions_A=unwrapped(rest.positions[core], model.partition.centre, rest.cell, model.crystal.pbc),
         masses_amu=crystal.masses[core],
         mode_displacements=np.concatenate([listed.displacements[:, core], np.full((len(soft), len(core), 3), np.nan)]),
+        dos_frequency_THz=grid,
+        bulk_dos_per_THz=bulk.dos_per_THz(grid, width_THz=_WIDTH_THz),
+        local_dos_per_THz=core_density,
+        defect_dos_per_THz=defect_density,
         warnings=warnings,
         **described,
     )
+
+
+def local_densities(model, crystal: PartitionedCrystal, rest: CrystalAtRest, bulk: BulkPhonons):
+    """Grid in THz, and the local densities of states of the core (per atom) and of the atom nearest to its centre, in 1/THz.
+
+    By recursion, from one atom of each orbit of the site symmetry; as many levels as the supercell bears.
+    """
+    grid = np.linspace(0.0, 1.55 * bulk.band_top_THz, 621)
+    core, W = crystal.core, crystal.weighted()
+    place = unwrapped(rest.positions[core], model.partition.centre, rest.cell, model.crystal.pbc)
+    nearest = int(np.argmin(np.linalg.norm(place - model.partition.centre, axis=1)))
+    orbits: dict[int, list[int]] = {}
+    for atom in core:
+        orbits.setdefault(int(rest.permutations[:, atom].min()), []).append(int(atom))
+    total, own = np.zeros(len(grid)), None
+    for members in orbits.values():
+        density = np.zeros(len(grid))
+        for direction in range(3):
+            start = np.zeros(W.shape[0])
+            start[3 * members[0] + direction] = 1.0
+            density += broadened_density(grid, recursion(W, start, _LEVELS), _WIDTH_THz)
+        total += len(members) * density
+        if core[nearest] in members:
+            own = density
+    return grid, total / len(core), own
 
 
 def soft_modes(crystal: PartitionedCrystal, static: Modes) -> np.ndarray:
