@@ -38,3 +38,17 @@ def on_ranks():
         return json.loads(said[-1]) if said else None
 
     return run
+
+
+@pytest.fixture
+def call(capfd):
+    """Runs a command of the command line in this process; the exit code, and what it said."""
+    from solidqmmm import cli
+
+    def called(*arguments):
+        with pytest.raises(SystemExit) as leaving:
+            cli.main([str(argument) for argument in arguments])
+        said = capfd.readouterr()
+        return leaving.value.code, said.out, said.err
+
+    return called

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from solidqmmm import cli, recipebook
+from solidqmmm import recipebook
 from solidqmmm.cli_show import duration
 from solidqmmm.errors import StudyError
 from solidqmmm.results.base import Result
@@ -82,19 +82,6 @@ def folder(tmp_path, silicon_cif, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SOLIDQMMM_TRACEBACK", raising=False)
     return tmp_path
-
-
-@pytest.fixture
-def call(capfd):
-    """Runs a command in this process; the exit code, and what it said."""
-
-    def called(*arguments):
-        with pytest.raises(SystemExit) as leaving:
-            cli.main([str(argument) for argument in arguments])
-        said = capfd.readouterr()
-        return leaving.value.code, said.out, said.err
-
-    return called
 
 
 def changed(folder, before, after):

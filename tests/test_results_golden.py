@@ -1,7 +1,8 @@
 """Result files written once and kept: later versions must go on reading them, field by field.
 
-`single_point`, `defect_relaxation` (Stillinger-Weber silicon around a Tersoff region) and `dynamics` (Tersoff silicon) are
-from runs; `check`, `check_partial` and `matching` are specimens of the format with invented numbers.
+`single_point`, `defect_relaxation` (Stillinger-Weber silicon around a Tersoff region), `dynamics` (Tersoff silicon) and
+`elastic_tensor` (a vacancy among eight sites of it) are from runs; `check`, `check_partial` and `matching` are specimens of
+the format with invented numbers.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pymatgen.core import Structure
 from solidqmmm.results.base import Result
 from solidqmmm.results.boundary import BoundaryCheckResult, BufferSeries, EnergyDrift, PatchTest
 from solidqmmm.results.dynamics import DynamicsResult
+from solidqmmm.results.elasticity import ElasticTensorResult
 from solidqmmm.results.fields import structure_record
 from solidqmmm.results.matching import MatchingResult
 from solidqmmm.results.relaxation import DefectRelaxationResult, RelaxationTrace
@@ -32,6 +34,7 @@ FILES = {
     "check_partial": BoundaryCheckResult,
     "matching": MatchingResult,
     "dynamics": DynamicsResult,
+    "elastic_tensor": ElasticTensorResult,
 }
 EYE = np.eye(3)
 
@@ -84,6 +87,17 @@ def test_keys_that_the_documentation_promises():
     assert point["units"]["forces_eV_per_A"] == "eV/angstrom"
     qm_minus_mm = point["energy_terms_eV"]["qm_cluster"] + point["energy_terms_eV"]["mm_cluster"]
     assert point["energy_eV"] == pytest.approx(point["energy_terms_eV"]["mm"] + qm_minus_mm, abs=1e-9)
+
+    elastic = json.loads((GOLDEN / "elastic_tensor.json").read_text())
+    assert {
+        "recipe", "elastic_tensor_GPa", "elastic_tensor_clamped_GPa", "elastic_tensor_stderr_GPa",
+        "elastic_tensor_ieee_GPa", "bulk_modulus_vrh_GPa", "shear_modulus_vrh_GPa", "universal_anisotropy", "born_stable",
+        "residual_stress_GPa", "elastic_dipole_eV", "relaxation_volume_A3", "n_force_evaluations", "strain_amplitudes",
+    } <= elastic.keys()  # fmt: skip
+    assert np.shape(elastic["elastic_tensor_GPa"]) == (6, 6)
+    assert np.shape(elastic["elastic_dipole_eV"]) == (3, 3)
+    assert elastic["third_order_GPa"] is None
+    assert elastic["units"]["compliance_per_GPa"] == "1/GPa"
 
 
 # --- contracts of the classes ---------------------------------------------------------------------------------
