@@ -108,16 +108,17 @@ def run(
         return
     executor = None if workers is None else _executor(recipe, workers, ranks_per_worker)
     tasks = {} if executor is None else {"executor": executor}
-    with folder.stage("build"):
-        model = _built(study, folder.path)
-    with model, executor or nullcontext():
-        with folder.stage("run"), cli_show.Progress(recipe.name, show=ranks.is_root) as progress:
-            result = recipe.run(model=model, workdir=folder.path, progress=progress, **tasks, **study.options)
-        folder.write_result(result)
-        if ranks.is_root:
-            with folder.stage("figures"):
-                folder.write_figures(_drawn_cluster(model) | recipe.figures(result))
-        _write_provenance(folder, study, model)  # last: it says that the run is complete
+    with executor or nullcontext():
+        with folder.stage("build"):
+            model = _built(study, folder.path)
+        with model:
+            with folder.stage("run"), cli_show.Progress(recipe.name, show=ranks.is_root) as progress:
+                result = recipe.run(model=model, workdir=folder.path, progress=progress, **tasks, **study.options)
+            folder.write_result(result)
+            if ranks.is_root:
+                with folder.stage("figures"):
+                    folder.write_figures(_drawn_cluster(model) | recipe.figures(result))
+            _write_provenance(folder, study, model)  # last: it says that the run is complete
     if ranks.is_root:
         _conclude(result, folder)
 

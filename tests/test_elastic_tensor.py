@@ -34,6 +34,7 @@ from scipy.spatial.transform import Rotation
 from solidqmmm import recipebook
 from solidqmmm.physics.crystal_symmetry import turned_elastic_tensor
 from solidqmmm.procedures.build import build_model
+from solidqmmm.procedures.tasks import local_executor
 from solidqmmm.results.base import Result
 from solidqmmm.results.elasticity import ElasticTensorResult
 from solidqmmm.system.crystal import Crystal
@@ -128,7 +129,6 @@ def test_vacancies(host, structure, a, n, constants, volume, sign, tmp_path):
     np.testing.assert_allclose(result.elastic_tensor_perfect.voigt, result.elastic_tensor_perfect_GPa, atol=1e-9)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("host", "structure", "limit", "sizes"),
     [(T3, silicon(), (142.5124, 75.3641, 69.0129), (3, 4)), (COPPER, copper(), (169.8878, 122.5959, 76.2062), (3, 4))],
@@ -449,7 +449,6 @@ def test_workers_are_refused_where_they_cannot_be(tmp_path, monkeypatch, call):
         assert "Traceback" not in err
 
 
-@pytest.mark.slow
 def test_workers_from_the_command_line(tmp_path, monkeypatch, call):
     monkeypatch.chdir(tmp_path)
     write_study(tmp_path, silicon(), **T3_VACANCY)
@@ -461,11 +460,8 @@ def test_workers_from_the_command_line(tmp_path, monkeypatch, call):
     np.testing.assert_allclose(result.elastic_dipole_eV, expected.elastic_dipole_eV, atol=1e-3)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_the_shipped_executor(ranks):
-    from solidqmmm.procedures.tasks import local_executor
-
     with local_executor(1, ranks) as executor:
         found = run(executor=executor)
     np.testing.assert_allclose(found.elastic_tensor_GPa, run().elastic_tensor_GPa, atol=1e-3)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from elastic_cases import SW, T3, model_of, silicon
 
 from solidqmmm.procedures.records import Records, fingerprint
 from solidqmmm.procedures.tasks import local_executor, map_tasks
+from solidqmmm.runtime import environment_for_subprocess
 
 # --- tasks ----------------------------------------------------------------------------------------------------
 
@@ -99,6 +103,52 @@ def test_a_report_that_raises_cancels_too():
 def test_numbers_of_workers_that_make_no_sense(numbers):
     with pytest.raises(ValueError, match="at least 1"):
         local_executor(*numbers)
+
+
+WAITING = """
+import os, time
+from pathlib import Path
+
+def waits(folder):
+    Path(folder, str(os.getpid())).touch()
+    time.sleep(600)
+"""
+ASKING = """
+import sys
+from solidqmmm.procedures.tasks import local_executor, map_tasks
+from waiting import waits
+
+with local_executor(2) as executor:
+    map_tasks(waits, [sys.argv[1]] * 2, executor=executor)
+"""
+
+
+def lives(worker: Path) -> bool:
+    """By its folder in /proc; of what is dead, and waited for by nobody, the command is empty."""
+    try:
+        return bool((worker / "cmdline").read_bytes())
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="this system does not tell of its processes")
+def test_workers_end_with_the_run_that_is_killed(tmp_path):
+    (tmp_path / "waiting.py").write_text(WAITING)
+    (tmp_path / "workers").mkdir()
+    command = [sys.executable, "-c", ASKING, str(tmp_path / "workers")]
+    environment = environment_for_subprocess() | {"PYTHONPATH": str(tmp_path)}
+    with subprocess.Popen(command, env=environment) as process:
+        deadline = time.monotonic() + 60
+        while len(workers := [Path("/proc", path.name) for path in (tmp_path / "workers").iterdir()]) < 2:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert all(map(lives, workers))
+        process.kill()
+    deadline = time.monotonic() + 20
+    while any(map(lives, workers)):
+        assert time.monotonic() < deadline, "workers outlive the run that asked for them"
+        time.sleep(0.05)
 
 
 # --- records --------------------------------------------------------------------------------------------------
