@@ -360,7 +360,14 @@ def test_unstable_crystals_from_the_command_line(tmp_path, monkeypatch, call):
     assert json.loads((tmp_path / "out/result.json").read_text())["debye_temperature_K"] is None
 
 
-def test_killed_runs_go_on(tmp_path):
+@pytest.fixture
+def without_figures(monkeypatch):
+    """Runs of the command line draw nothing: that takes longer than all else."""
+    monkeypatch.setattr(recipebook.Recipe, "figures", lambda self, result: {})
+    monkeypatch.setattr("solidqmmm.cli._drawn_cluster", lambda model: {})
+
+
+def test_killed_runs_go_on(tmp_path, monkeypatch, call, without_figures):
     """Killed without warning in the middle of a hybrid's series: no deformation is computed twice."""
     write_study(tmp_path, silicon(), **HYBRID)
     command = [sys.executable, "-m", "solidqmmm.cli", "run", "study.yaml", "--out", "out"]
@@ -376,8 +383,9 @@ def test_killed_runs_go_on(tmp_path):
     before = saved()
     assert 4 <= len(before) < 14
     assert not (tmp_path / "out/result.json").exists()
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    code, _, err = call("run", "study.yaml", "--out", "out")
+    assert code == 0, err
     found = saved()
     assert before.items() <= found.items()
     assert len(found) == 2 * 7
@@ -449,7 +457,7 @@ def test_workers_are_refused_where_they_cannot_be(tmp_path, monkeypatch, call):
         assert "Traceback" not in err
 
 
-def test_workers_from_the_command_line(tmp_path, monkeypatch, call):
+def test_workers_from_the_command_line(tmp_path, monkeypatch, call, without_figures):
     monkeypatch.chdir(tmp_path)
     write_study(tmp_path, silicon(), **T3_VACANCY)
     code, _, err = call("run", "study.yaml", "--out", "out", "--workers", 2)
