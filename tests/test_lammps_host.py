@@ -134,6 +134,23 @@ def test_charges_and_hybrid_styles():
     assert coulomb == pytest.approx(-1.747565 * 14.399645 / 2.82, rel=0.02)
 
 
+@pytest.mark.parametrize("solver", ["ewald 1e-8", "pppm 1e-6"])
+def test_a_box_that_becomes_skewed_keeps_its_long_range_forces(solver):
+    crystal = rattled(Crystal.of(bulk("NaCl", "rocksalt", a=5.64, cubic=True) * (2, 2, 2)), 0.1)
+    potential = Potential(
+        "born/coul/long 7.0", ("* * 0.1 0.3 2.5 0 0",), ("Na", "Cl"), atom_style="charge", charges=(1, -1),
+        commands=(f"kspace_style {solver}", "kspace_modify gewald 0.4"),
+    )  # fmt: skip
+    shear = np.eye(3) + 0.02 * np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]])
+    with LammpsHost(crystal, potential) as host:
+        host.set_cell(crystal.cell @ shear.T)
+        found = host.energy(), host.forces(), host.stress()
+    with LammpsHost(crystal.strained(shear), potential) as host:
+        expected = host.energy(), host.forces(), host.stress()
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
 # --- corrections ------------------------------------------------------------------------------------------------
 
 

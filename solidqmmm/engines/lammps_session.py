@@ -217,6 +217,9 @@ class LammpsSession:
         tilted = np.abs(box - np.diag(np.diag(box))).max() > 1e-12
         if tilted and not self.lmp.extract_global("triclinic"):
             self.command("change_box all triclinic")
+            for line in self.potential.commands:  # a mesh at right angles does not fit a skewed box
+                if line.split()[0] in ("kspace_style", "kspace_modify"):
+                    self.command(line)
         tilt = ""
         if self.lmp.extract_global("triclinic"):
             tilt = f" xy final {box[1, 0]:.16g} xz final {box[2, 0]:.16g} yz final {box[2, 1]:.16g}"
