@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 from ase.build import bulk
@@ -117,9 +118,14 @@ def tensors(which="defect", *, symmetry=True, fmax=1e-4, relax_cell=True, start=
 
 
 class Noisy:
-    """An engine of any kind, whose forces nobody takes for exact: relaxations end at the asked threshold."""
+    """An engine whose forces nobody takes for exact, and which are not with a `noise` in eV/angstrom (no net force)."""
 
-    def __init__(self, engine):
-        self.inner = engine
+    def __init__(self, engine, noise=0.0):
+        self.inner, self.noise, self.rng = engine, noise, np.random.default_rng(0)
         self.name, self.provides_stress = engine.name, engine.provides_stress
-        self.evaluate, self.describe, self.close = engine.evaluate, engine.describe, engine.close
+        self.describe, self.close = engine.describe, engine.close
+
+    def evaluate(self, atoms, *, stress=False):
+        given = self.inner.evaluate(atoms, stress=stress)
+        noise = self.noise * self.rng.normal(size=given.forces.shape)
+        return replace(given, forces=given.forces + noise - noise.mean(axis=0))

@@ -32,6 +32,7 @@ from scipy.spatial.transform import Rotation
 from solidqmmm.errors import EngineError, StructureError
 from solidqmmm.physics.crystal_symmetry import turned_elastic_tensor
 from solidqmmm.procedures import strain_series
+from solidqmmm.procedures.crystal_elasticity import elasticity_of
 from solidqmmm.procedures.strain_reference import isotropic_stiffness, relaxed_reference
 from solidqmmm.procedures.strain_series import open_strained
 from solidqmmm.procedures.strained_crystal import EngineCrystal, HybridCrystal
@@ -270,6 +271,29 @@ def test_what_did_not_converge_is_told(monkeypatch):
     text = " | ".join(found.warnings)
     assert "the reference did not relax to 0.0001 eV/A" in text
     assert "deformations did not relax to 0.0001 eV/A (at worst" in text
+
+
+NOISY = {
+    "unit cell": ({"host": None, "qm": engine(T3), "structure": silicon(5.432)}, 120),
+    "vacancy": ({"host": None, "qm": engine(T3), "supercell": [2, 2, 2], "defect": VACANCY}, 200),
+    "hybrid": (HYBRID, 250),
+}
+
+
+@pytest.mark.parametrize("kind", NOISY)
+def test_forces_that_cannot_get_smaller_are_left(kind):
+    """Forces with a noise of ten times the threshold: few calls, hardly other constants, and a word to the reader."""
+    changes, calls = NOISY[kind]
+    found = {}
+    for noise in (0.0, 1e-3):
+        with model_of(**changes) as model:
+            model.engine = Noisy(model.engine, noise)
+            found[noise] = elasticity_of(model, "defect", fmax=1e-4, relax_cell=False)
+    exact, rough = found[0.0], found[1e-3]
+    assert exact.n_qm_calls < rough.n_qm_calls < calls
+    np.testing.assert_allclose(rough.tensor / GPa, exact.tensor / GPa, atol=0.3)
+    assert any("did not relax to 0.0001 eV/A" in text for text in rough.warnings)
+    assert rough.series.max_force_eV_per_A.max() < 6e-3
 
 
 def test_bends_of_the_stress_are_told():

@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 ALGORITHMS = ("micro", "cg", "fire")
 
+# Near a minimum: quantum calls in which the forces must fall by a tenth; where they do not, they are noise.
+_PATIENCE = 6
 # Energy differences below this (eV) say nothing: grids and incomplete self-consistency make such noise.
 _ENERGY_NOISE = 2e-3
 # Below this force (eV/angstrom) a correction is harmonic.
@@ -69,7 +71,7 @@ def relax(
         algorithm: "micro", "cg" or "fire".
         trust_radius: First bound on the step of a region's atom in angstrom.
         harmonic: For "micro" near a minimum and a coupling with energy: the quadratic model that earlier relaxations of the
-            crystal have learnt, instead of regression; it goes on learning.
+            crystal have learnt, instead of regression; it goes on learning. It ends where forces fall no further.
         strict: Raise instead of returning an unconverged relaxation.
         progress: Called as progress(done, total, message) after every quantum call.
 
@@ -228,7 +230,8 @@ class _MicroIterations:
         self.trust, self.largest_trust = trust_radius, 2 * trust_radius
         self.surrogate = Surrogate(qmmm.coupling, harmonic)
         # Near a minimum differences of the energy drown in rounding, and forces judge the steps.
-        self.judges_energy = qmmm.has_energy and harmonic is None
+        self.near_minimum = harmonic is not None
+        self.judges_energy = qmmm.has_energy and not self.near_minimum
         self.style = "cg" if qmmm.has_energy else "fire"
         self.names = qmmm.partition.names()
         self.trace = RelaxationTrace()
@@ -248,7 +251,10 @@ class _MicroIterations:
         best = self._exact_call(iterations=0, step=0.0, started=time.perf_counter())
         self.surrogate.learn()
         self.surrogate.centre_here()
+        mark, since = best.norm, 0
         while best.force > self.fmax and len(self.trace) < self.max_qm_calls:
+            if self.near_minimum and since == _PATIENCE:
+                break
             started = time.perf_counter()
             iterations, step, predicted = self._relax_model(best)
             trial = self._exact_call(iterations, step, started)
@@ -260,6 +266,7 @@ class _MicroIterations:
                 self.trust = max(0.02, 0.4 * min(self.trust, step))
                 self.host.set_positions(best.positions)
                 logger.info("step rejected, trust radius now %.3f A", self.trust)
+            mark, since = (best.norm, 0) if best.norm < 0.9 * mark else (mark, since + 1)
         self.host.set_positions(best.positions)
 
     def _exact_call(self, iterations, step, started) -> _State:

@@ -20,6 +20,7 @@ from solidqmmm.system.crystal import Crystal
 
 _ION_STIFFNESS = 25.0  # eV/angstrom^2, where relaxation starts (silicon's optical phonon has 27)
 _MOST_ION_STEPS = 200
+_PATIENCE = 6  # steps in which the largest force must fall by a tenth; where it does not, it is noise
 _CURE = "choose coupling: {scheme: subtractive}"
 
 
@@ -235,17 +236,25 @@ class EngineCrystal:
         return float(np.linalg.norm(self.forces(), axis=1).max())
 
     def relax(self, fmax: float, target: float | None = None) -> float:
-        """Relaxes the atoms at fixed cell to `target` (`fmax` without); the largest force left in eV/angstrom."""
+        """Relaxes the atoms at fixed cell to `target` (`fmax` without); the largest force left in eV/angstrom.
+
+        Where forces fall no further, that is in their noise, the atoms are left where they were smallest.
+        """
         fmax = min(fmax, target or fmax)
+        best, since = (self.max_force(), self.positions(), self._answer, self._hessian.copy()), 0
         for _ in range(_MOST_ION_STEPS):
-            if self.max_force() <= fmax:
+            if best[0] <= fmax or since == _PATIENCE:
                 break
             forces, before = self.forces().ravel(), self.positions()
             move = np.linalg.solve(self._hessian, forces).reshape(-1, 3)
             move *= min(1.0, 0.15 / np.linalg.norm(move, axis=1).max())
             self.place(before + move, self._atoms.cell.array)
             update_bfgs(self._hessian, move.ravel(), forces - self.forces().ravel())
-        return self.max_force()
+            since = 0 if self.max_force() < 0.9 * best[0] else since + 1
+            if self.max_force() < best[0]:
+                best = self.max_force(), self.positions(), self._answer, self._hessian.copy()
+        force, self._atoms.positions, self._answer, self._hessian = best
+        return force
 
     def basis_tension(self) -> float | None:
         """Tension in eV/angstrom^3 that a finite basis of plane waves pretends; None without one. Two evaluations."""
