@@ -10,6 +10,7 @@ than holding the environment still. `dynamic` is exact outside the bands, whatev
 Without `qm` the host provides all force constants, and `region.core` still says what is condensed on.
 
 Inputs (section `phonons`): method static, guyan, dynamic or full (shift-invert of the whole matrix, nothing eliminated);
+host finite or infinite (the perfect lattice's Green's function instead of the supercell, outside the bands);
 displacement of the quantum atoms in angstrom; isotopes by element (a whole number is a mass number, with decimals a mass in
 amu); fmax in eV/angstrom; relax; rattle in angstrom; temperatures in K for the vibrational formation entropy.
 Cost: about 200 force evaluations of the host, two quantum calls for each atom that symmetry leaves in the region.
@@ -43,12 +44,13 @@ def run(
     *,
     model: Model,
     method: Literal["static", "guyan", "dynamic", "full"] = "dynamic",
+    host: Literal["finite", "infinite"] = "finite",
     displacement: Annotated[float, Field(gt=0)] = 0.01,
     isotopes: Annotated[dict[str, int | float], AfterValidator(_checked)] | None = None,
     fmax: Annotated[float, Field(gt=0)] = 1e-3,
     relax: bool = True,
     rattle: Annotated[float, Field(ge=0)] = 0.0,
-    temperatures: list[float] | None = None,
+    temperatures: list[Annotated[float, Field(gt=0)]] | None = None,
     workdir: Path | None = None,
     progress=None,
 ) -> DefectPhononsResult:
@@ -56,7 +58,8 @@ def run(
 
     Args:
         model: What `build_model` makes of a study.
-        method: Whose modes are listed.
+        method: Whose modes are listed, of a finite host.
+        host: 'infinite' lists those of the defect in a host without end.
         displacement: Step of the quantum atoms, angstrom.
         isotopes: Masses by element: {C: 13} is a mass number, {C: 13.00335} a mass in amu.
         fmax: Largest force at the point of expansion, eV/angstrom.
@@ -70,7 +73,13 @@ def run(
     masses = isotope_masses(isotopes or {})
     folder = None if workdir is None else workdir / "hessian"
     rest = crystal_at_rest(
-        model, fmax=fmax, displacement=displacement, relax=relax, rattle=rattle, folder=folder, progress=progress
+        model,
+        fmax=fmax,
+        displacement=displacement,
+        relax=relax,
+        rattle=rattle,
+        folder=folder,
+        progress=progress,
     )
     bulk = bulk_phonons(model, rest.hessian.host.force_range, masses=masses_by_element(model.unit, masses))
     return phonon_result(
@@ -79,9 +88,11 @@ def run(
         bulk,
         core,
         method=method,
+        infinite_host=host == "infinite",
         isotopes=masses,
         temperatures=temperatures or (),
         displacement=displacement,
+        animation=None if workdir is None else workdir / "modes.extxyz",
         progress=progress,
         **described(model),
     )

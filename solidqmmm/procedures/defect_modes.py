@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase.data import atomic_masses, atomic_numbers
+from matscipy.neighbours import neighbour_list
 
-from solidqmmm.errors import SolidQMMMError
+from solidqmmm.errors import RegionError, SolidQMMMError
 from solidqmmm.physics.condensation import (
     PartitionedCrystal,
     clamped,
@@ -18,18 +19,20 @@ from solidqmmm.physics.condensation import (
     static_condensation,
 )
 from solidqmmm.physics.dynamic_condensation import dynamic_modes
+from solidqmmm.physics.geometry import unwrapped
 from solidqmmm.physics.localized_modes import Modes, squared_frequencies
 from solidqmmm.procedures.build import select_partition
 from solidqmmm.procedures.hybrid_hessian import HybridHessian, hybrid_hessian
+from solidqmmm.procedures.mode_list import MARGIN
 from solidqmmm.procedures.neighbours import neighbour_shells
 from solidqmmm.procedures.relax import rattled, settle
 from solidqmmm.procedures.select import grown_by_hops
 from solidqmmm.procedures.strained_crystal import is_noise_free
 from solidqmmm.procedures.symmetry_of import defect_operations
 from solidqmmm.results.phonons import METHODS
+from solidqmmm.system.bonds import local_bonds
 
-#: How far outside a band a mode must lie to be sought there, relative to the band's edge.
-MARGIN = 2e-4
+_LONGEST_BOND = 4.0  # angstrom
 _HOST_FMAX = 1e-5  # eV/angstrom: the host's forces carry no noise
 
 
@@ -77,7 +80,9 @@ def crystal_at_rest(
 
     Raises:
         SolidQMMMError: If forces are above `fmax` and the crystal may not be relaxed, or does not relax.
+        ValueError: If the displacement is more than a tenth of the shortest bond.
     """
+    _require_small(displacement, model.crystal)
     with model.open() as qmmm:
         if rattle > 0:
             around = neighbour_shells(model.crystal, model.partition.centre, shells=1)
@@ -89,7 +94,9 @@ def crystal_at_rest(
                 f"{fmax:g} eV/A; set phonons: {{relax: true}}, or start from a relaxed structure"
             )
         if relax:
-            force = settle(qmmm, fmax=fmax, target=min(fmax, _HOST_FMAX) if is_noise_free(model.engine) else None)
+            force = settle(
+                qmmm, fmax=fmax, target=min(fmax, _HOST_FMAX) if is_noise_free(model.engine) else None
+            )
         if force > fmax:
             raise SolidQMMMError(
                 f"the crystal did not relax: the largest force is {force:.3g} eV/A, asked for {fmax:g} eV/A; a looser "
@@ -114,16 +121,49 @@ def core_atoms(model) -> np.ndarray:
 
     Raises:
         ValueError: If the study has neither region nor defect.
+        RegionError: If the core is bonded to its own periodic image.
     """
     if model.partition.core.size:
         return model.partition.core
+    core = _chosen_core(model)
+    bonds = local_bonds(model.crystal, core, model.bond_rules).of(core)
+    inside = np.isin(bonds.j, core)
+    place = unwrapped(model.crystal.positions, model.partition.centre, model.crystal.cell, model.crystal.pbc)
+    across = place[bonds.i[inside]] + bonds.vector[inside] - place[bonds.j[inside]]
+    if np.any(np.abs(across) > 0.1):
+        raise RegionError(
+            f"the core ({len(core)} of {len(model.crystal)} atoms) is bonded to its own periodic image: what is condensed "
+            "on must leave atoms between images; use a larger supercell or a smaller core"
+        )
+    return core
+
+
+def _chosen_core(model) -> np.ndarray:
+    crystal, defect = model.crystal, model.defect
     if model.study.region is not None:
-        return select_partition(model.study, model.crystal, model.defect).core
-    if model.defect is None:
+        return select_partition(model.study, crystal, defect).core
+    if defect is None:
         raise ValueError("defect phonons need a `defect`, or a `region` whose core is condensed on")
-    if model.defect.kind == "vacancy":
-        return np.sort(neighbour_shells(model.crystal, model.partition.centre, shells=1)[0])
-    return grown_by_hops(model.crystal, [model.defect.atom(len(model.crystal))], 1, model.bond_rules)
+    if defect.kind == "vacancy":
+        return np.sort(neighbour_shells(crystal, model.partition.centre, shells=1)[0])
+    own = defect.atom(len(crystal))
+    core = grown_by_hops(crystal, [own], 1, model.bond_rules)
+    if len(core) == 1:  # bonded to nothing before it has relaxed
+        core = np.append(neighbour_shells(crystal, model.partition.centre, shells=1, exclude=[own])[0], own)
+    return np.sort(core)
+
+
+def _require_small(displacement: float, crystal):
+    """ValueError if a displacement is more than a tenth of the shortest bond."""
+    reach = min(10 * displacement, _LONGEST_BOND)
+    distances = neighbour_list(
+        "d", positions=crystal.positions, cell=crystal.cell, pbc=crystal.pbc, cutoff=float(reach)
+    )
+    if len(distances):
+        raise ValueError(
+            f"a `displacement` of {displacement:g} angstrom is more than a tenth of the shortest bond "
+            f"({distances.min():.3f} angstrom): forces are not linear that far; 0.01 is usual"
+        )
 
 
 # --- masses -------------------------------------------------------------------------------------------------------
@@ -172,7 +212,9 @@ def masses_of(numbers, masses: dict[str, float]) -> np.ndarray:
 def windows(bands_THz) -> list[tuple[float, float | None]]:
     """Where modes outside the bands are sought: gaps, and above, in eV/(angstrom^2 amu); the last one has no upper end."""
     edges = squared_frequencies(np.sort(np.asarray(bands_THz), axis=0))
-    gaps = [(high * (1 + MARGIN) ** 2, low * (1 - MARGIN) ** 2) for high, low in zip(edges[:-1, 1], edges[1:, 0])]
+    gaps = [
+        (high * (1 + MARGIN) ** 2, low * (1 - MARGIN) ** 2) for high, low in zip(edges[:-1, 1], edges[1:, 0])
+    ]
     return [*((low, high) for low, high in gaps if low < high), (edges[-1, 1] * (1 + MARGIN) ** 2, None)]
 
 

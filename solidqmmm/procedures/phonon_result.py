@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -12,20 +13,27 @@ from solidqmmm.errors import SolidQMMMError
 from solidqmmm.physics.condensation import PartitionedCrystal, all_squared_frequencies
 from solidqmmm.physics.geometry import unwrapped
 from solidqmmm.physics.harmonic_free_energy import entropy, formation_difference, free_energy, vibrations
-from solidqmmm.physics.irreps import irreps
 from solidqmmm.physics.local_density import broadened_density, recursion
 from solidqmmm.physics.localized_modes import CM1_PER_THZ, Modes, frequencies_THz, kinds_of
 from solidqmmm.procedures.bulk_phonons import BulkPhonons
-from solidqmmm.procedures.defect_modes import MARGIN, CrystalAtRest, masses_of, modes_by
+from solidqmmm.procedures.defect_modes import CrystalAtRest, masses_of, modes_by
+from solidqmmm.procedures.infinite_host import InfiniteHostModes, infinite_modes
+from solidqmmm.procedures.mode_list import (
+    MARGIN,
+    SOFT_THz,
+    name_symmetries,
+    rows_of,
+    soft_modes,
+    write_animation,
+)
 from solidqmmm.results.phonons import DefectPhononsResult
 
 _LADDER = 12  # frequencies of each method that are kept
-_DEGENERATE_THz = 2e-3
 _LARGEST_DENSE = 6000  # degrees of freedom: a dense diagonalization takes minutes beyond
 _LEVELS = 160  # of the recursion
 _WIDTH_THz = 0.12  # of the densities of states
-_SOFT_THz = 0.1  # imaginary frequencies below are rounding of the translations
 _NOTEWORTHY_ERROR_THz = 0.05
+_NOTEWORTHY_ASYMMETRY = 2e-3  # of the largest force constant
 
 
 def phonon_result(
@@ -35,9 +43,11 @@ def phonon_result(
     core,
     *,
     method: str,
+    infinite_host: bool = False,
     isotopes: dict[str, float],
     temperatures=(),
     displacement: float,
+    animation: Path | None = None,
     progress: Callable | None = None,
     **described,
 ) -> DefectPhononsResult:
@@ -52,9 +62,11 @@ def phonon_result(
         bulk: Phonons of the perfect host with the same masses.
         core: Atoms that are condensed on, shape=(q,).
         method: Whose modes are listed.
+        infinite_host: Whether the modes of the defect in a host without end are listed instead.
         isotopes: Masses by element, amu.
         temperatures: For free energies, K.
         displacement: Step of the quantum atoms, angstrom.
+        animation: File that gets the patterns of the first modes, or None.
         progress: Called as progress(done, total, message).
         **described: Further fields of the result.
     """
@@ -65,13 +77,28 @@ def phonon_result(
     for name in ("clamped", "static", "guyan", "dynamic", *(["full"] if method == "full" else [])):
         report(None, None, f"modes: {name}")
         computed[name] = modes_by(name, crystal, bulk.bands_THz)
-    listed = computed[method]
     soft = soft_modes(crystal, computed["static"])
     warnings = list(described.pop("warnings", []))
     if len(soft):
         warnings.append(
-            f"the crystal is not at a minimum: {len(soft)} imaginary frequencies, the largest {-soft[0]:.2f}i THz; displace "
-            "the atoms along that mode and relax again (phonons: {rattle: 0.05} does so at random)"
+            f"the crystal is not at a minimum: {len(soft)} imaginary frequencies, the largest "
+            f"{-soft.frequencies_THz[-1]:.2f}i THz; displace the atoms along that mode and relax again (phonons: "
+            "{rattle: 0.05} does so at random)"
+        )
+    asymmetry = rest.hessian.asymmetry
+    if asymmetry > _NOTEWORTHY_ASYMMETRY * abs(crystal.K).max():
+        warnings.append(
+            f"force constants differ from their transposes by up to {asymmetry:.2g} eV/A^2 before symmetrization: the forces "
+            "are not smooth here (atoms at a potential's cutoff, force mixing, an engine that is not converged)"
+        )
+    endless = None
+    if infinite_host:
+        report(None, None, "modes: infinite host")
+        endless = infinite_modes(model, rest, bulk, core, crystal.masses)
+    rows, patterns = _listed(computed[method], soft, endless, crystal, bulk, rest)
+    if animation is not None:
+        write_animation(
+            animation, model.crystal, rest.positions, rest.cell, model.partition.centre, rows, patterns
         )
     exact = _outside(computed.get("full", computed["dynamic"]), bulk.bands_THz)
     error = float(computed["static"].frequencies_THz[0] - exact[0]) if len(exact) else None
@@ -84,11 +111,16 @@ def phonon_result(
     grid, core_density, defect_density = local_densities(model, crystal, rest, bulk)
     entropies, energies, reason = _formation(model, crystal, bulk, rest, isotopes, temperatures, soft)
     return DefectPhononsResult(
-        method=method,
-        modes=[*_in_words(listed, crystal, bulk, rest), *_soft_in_words(soft)],
-        ladder_THz={name: modes.frequencies_THz[:_LADDER].tolist() for name, modes in computed.items()},
+        method=method if endless is None else "infinite",
+        modes=rows,
+        ladder_THz={
+            name: modes.frequencies_THz[:_LADDER].tolist()
+            for name, modes in {**computed, **({} if endless is None else {"infinite": endless})}.items()
+        },
         static_condensation_error_THz=error,
-        static_condensation_error_missing_reason=None if error is not None else "no mode lies outside the bands",
+        static_condensation_error_missing_reason=None
+        if error is not None
+        else "no mode lies outside the bands",
         bulk_band_top_THz=bulk.band_top_THz,
         bulk_bands_THz=bulk.bands_THz,
         hessian_asymmetry_eV_per_A2=rest.hessian.asymmetry,
@@ -108,9 +140,11 @@ def phonon_result(
         n_core=len(core),
         core=core,
         core_symbols=[chemical_symbols[z] for z in numbers[core]],
-        core_positions_A=unwrapped(rest.positions[core], model.partition.centre, rest.cell, model.crystal.pbc),
+        core_positions_A=unwrapped(
+            rest.positions[core], model.partition.centre, rest.cell, model.crystal.pbc
+        ),
         masses_amu=crystal.masses[core],
-        mode_displacements=np.concatenate([listed.displacements[:, core], np.full((len(soft), len(core), 3), np.nan)]),
+        mode_displacements=patterns[:, core],
         dos_frequency_THz=grid,
         bulk_dos_per_THz=bulk.dos_per_THz(grid, width_THz=_WIDTH_THz),
         local_dos_per_THz=core_density,
@@ -145,59 +179,39 @@ def local_densities(model, crystal: PartitionedCrystal, rest: CrystalAtRest, bul
     return grid, total / len(core), own
 
 
-def soft_modes(crystal: PartitionedCrystal, static: Modes) -> np.ndarray:
-    """Imaginary frequencies as negative numbers in THz, the largest first; by static condensation, whose inertia is exact.
+def _listed(modes: Modes, soft: Modes, endless: InfiniteHostModes | None, crystal, bulk, rest):
+    """Rows of the modes that are listed, and their displacements on the supercell's atoms, shape=(k, n, 3)."""
+    if endless is not None:
+        rows = rows_of(
+            endless.frequencies_THz,
+            bulk.bands_THz,
+            core_weights=endless.core_weights,
+            participating_atoms=endless.participating_atoms,
+        )
+        name_symmetries(rows, endless.eigenvectors, rest.rotations, rest.permutations)
+        patterns = endless.displacements
+    else:
+        rows, patterns = _rows(modes, crystal, bulk, rest), modes.displacements
+        if np.any(modes.frequencies_THz < -SOFT_THz):  # of a condensed stiffness, which has them all
+            return rows, patterns
+    return [*rows, *_rows(soft, crystal, bulk, rest)], np.concatenate([patterns, soft.displacements])
 
-    With the environment stable, K has as many negative eigenvalues as the condensed stiffness; their size is that of static
-    condensation.
-    """
-    del crystal
-    nu = static.frequencies_THz
-    return np.sort(nu[nu < -_SOFT_THz])
+
+def _rows(modes: Modes, crystal, bulk, rest) -> list[dict]:
+    rows = rows_of(
+        modes.frequencies_THz,
+        bulk.bands_THz,
+        core_weights=modes.weights(crystal.core),
+        participation_ratios=modes.participation_ratios,
+    )
+    name_symmetries(rows, modes.eigenvectors, rest.rotations, rest.permutations)
+    return rows
 
 
 def _outside(modes: Modes, bands_THz) -> np.ndarray:
     nu = modes.frequencies_THz
     kinds = kinds_of(nu, bands_THz, tolerance=0.5 * MARGIN * np.max(bands_THz))
     return nu[[kind != "band" for kind in kinds]]
-
-
-def _in_words(modes: Modes, crystal: PartitionedCrystal, bulk: BulkPhonons, rest: CrystalAtRest) -> list[dict]:
-    nu = modes.frequencies_THz
-    if not len(nu):
-        return []
-    kinds = kinds_of(nu, bulk.bands_THz, tolerance=0.5 * MARGIN * bulk.band_top_THz)
-    rows = [
-        {
-            "frequency_THz": float(frequency),
-            "frequency_cm-1": float(frequency * CM1_PER_THZ),
-            "participation_ratio": float(ratio),
-            "core_weight": float(weight),
-            "kind": kind,
-            "degeneracy": 1,
-            "irrep": None,
-        }
-        for frequency, ratio, weight, kind in zip(nu, modes.participation_ratios, modes.weights(crystal.core), kinds)
-    ]
-    for same in irreps(modes.eigenvectors, nu, rest.rotations, rest.permutations, tolerance=_DEGENERATE_THz):
-        for k in same.modes:
-            rows[k].update(degeneracy=len(same.modes), irrep=same.irrep)
-    return rows
-
-
-def _soft_in_words(soft) -> list[dict]:
-    return [
-        {
-            "frequency_THz": float(nu),
-            "frequency_cm-1": float(nu * CM1_PER_THZ),
-            "participation_ratio": None,
-            "core_weight": None,
-            "kind": "imaginary",
-            "degeneracy": 1,
-            "irrep": None,
-        }
-        for nu in soft[::-1]
-    ]
 
 
 def _isotope_shifts(crystal, bulk, numbers, isotopes, exact) -> dict[str, float]:

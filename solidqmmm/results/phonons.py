@@ -19,10 +19,11 @@ class DefectPhononsResult(Result):
 
     Attributes:
         recipe: Name of the recipe.
-        method: Method whose modes are in `modes`.
+        method: Method whose modes are in `modes`; 'infinite' for a host without end.
         modes: One dictionary for each mode, descending: `frequency_THz`, `frequency_cm-1` (imaginary ones negative),
             `participation_ratio`, `core_weight`, `kind` ('local', 'gap' or 'band'), `degeneracy`, and `irrep` (Mulliken
-            symbol, None where the site symmetry gives none).
+            symbol, None where the site symmetry gives none). In an infinite host `participation_ratio` is None, and
+            `participating_atoms` is the inverse sum of the atoms' squared weights.
         ladder_THz: Highest frequencies of each method that was computed, descending, in THz: 'clamped' (environment held),
             'static', 'guyan', 'dynamic', 'full', 'infinite' (host without end).
         static_condensation_error_THz: Highest frequency of static condensation minus that of 'dynamic' or 'full'; None

@@ -1,0 +1,123 @@
+"""Vibrations in words: a dictionary for each mode of a result, and an animation of the first ones."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import ase.io
+import numpy as np
+from ase import Atoms
+
+from solidqmmm.physics.condensation import PartitionedCrystal, full_modes
+from solidqmmm.physics.geometry import distances_to_point, unwrapped
+from solidqmmm.physics.irreps import irreps
+from solidqmmm.physics.localized_modes import CM1_PER_THZ, Modes, kinds_of, squared_frequencies
+from solidqmmm.runtime import agree_on_failure, is_root, world
+
+#: How far outside a band a mode must lie to be sought there, relative to the band's edge.
+MARGIN = 2e-4
+DEGENERATE_THz = 2e-3
+SOFT_THz = 0.1  # imaginary frequencies below are rounding of the translations
+_LARGEST_ANIMATED = 600  # atoms
+_AROUND = 7.0  # angstrom, of the centre, that is shown of larger crystals
+_AMPLITUDE = 0.4  # angstrom, of the atom that moves most
+_FRAMES = 20
+_ANIMATED = 6  # modes
+
+
+def rows_of(frequencies_THz, bands_THz, *, core_weights, participation_ratios=None, **more) -> list[dict]:
+    """One dictionary for each mode (see `DefectPhononsResult.modes`), without symmetry yet.
+
+    Args:
+        frequencies_THz: Shape=(k,), imaginary ones negative.
+        bands_THz: Of the perfect host, shape=(b, 2).
+        core_weights: Shape=(k,).
+        participation_ratios: Shape=(k,), None in an infinite crystal.
+        **more: Further numbers by name, shape=(k,) each.
+    """
+    nu = np.asarray(frequencies_THz, dtype=float)
+    if not len(nu):
+        return []
+    return [
+        {
+            "frequency_THz": float(nu[k]),
+            "frequency_cm-1": float(nu[k] * CM1_PER_THZ),
+            "participation_ratio": None if participation_ratios is None else float(participation_ratios[k]),
+            "core_weight": float(core_weights[k]),
+            "kind": kind,
+            "degeneracy": 1,
+            "irrep": None,
+            **{name: float(values[k]) for name, values in more.items()},
+        }
+        for k, kind in enumerate(kinds_of(nu, bands_THz, tolerance=0.5 * MARGIN * np.max(bands_THz)))
+    ]
+
+
+def name_symmetries(rows: list[dict], eigenvectors, rotations, permutations):
+    """Writes degeneracies and irreps into the rows; see `physics.irreps.irreps`."""
+    if not rows:
+        return
+    nu = [row["frequency_THz"] for row in rows]
+    for same in irreps(eigenvectors, nu, rotations, permutations, tolerance=DEGENERATE_THz):
+        for k in same.modes:
+            rows[k].update(degeneracy=len(same.modes), irrep=same.irrep)
+
+
+def soft_modes(crystal: PartitionedCrystal, static: Modes) -> Modes:
+    """All modes with an imaginary frequency, exactly.
+
+    With a stable environment K has as many negative eigenvalues as the statically condensed stiffness, whose sizes are
+    another matter: it leaves out the environment's inertia.
+    """
+    edge = -float(squared_frequencies(SOFT_THz))
+    if static.squared.min(initial=0.0) > edge:
+        nothing = np.zeros((0, len(crystal.masses), crystal.d))
+        return Modes(np.zeros(0), nothing, crystal.masses)
+    lowest = -float(np.abs(crystal.weighted()).sum(axis=1).max())
+    return full_modes(crystal, 1.01 * lowest, edge)
+
+
+def write_animation(path, crystal, positions, cell, centre, rows: list[dict], displacements):
+    """The first modes as an extended XYZ file, one after the other, 20 frames for each period.
+
+    The array `displacement` holds the pattern, the atom that moves most at 1; the comment the mode's number, `frequency_THz`
+    and `frequency_cm-1`, kind and irrep. Of crystals of more than 600 atoms only those within 7 angstrom of the centre are
+    written, without a cell. Collective; rank 0 writes.
+
+    Args:
+        path: The file.
+        crystal: For species and periodicity.
+        positions, cell: The crystal at rest, angstrom.
+        centre: Of the defect, angstrom, shape=(3,).
+        rows: Of the modes.
+        displacements: Of all atoms in any unit, shape=(k, n, 3).
+    """
+    periodic = len(crystal) <= _LARGEST_ANIMATED
+    shown = np.arange(len(crystal))
+    if not periodic:
+        shown = np.flatnonzero(distances_to_point(positions, centre, cell, crystal.pbc) < _AROUND)
+        positions = unwrapped(positions, centre, cell, crystal.pbc)
+    text = io.StringIO()
+    for number, (row, u) in enumerate(list(zip(rows, displacements))[:_ANIMATED], start=1):
+        pattern = u[shown] / np.linalg.norm(u[shown], axis=1).max()
+        for frame in range(_FRAMES):
+            atoms = Atoms(crystal.numbers[shown], positions=positions[shown])
+            if periodic:
+                atoms.set_cell(cell)
+                atoms.pbc = crystal.pbc
+            atoms.positions += _AMPLITUDE * np.sin(2 * np.pi * frame / _FRAMES) * pattern
+            atoms.set_array("displacement", pattern)
+            atoms.info = {
+                "mode": number, "frame": frame, "frequency_THz": row["frequency_THz"],
+                "frequency_cm-1": row["frequency_cm-1"], "kind": row["kind"], "irrep": row["irrep"] or "-",
+            }  # fmt: skip
+            ase.io.write(text, atoms, format="extxyz")
+    error = None
+    if is_root():
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).write_text(text.getvalue())
+        except OSError as caught:
+            error = caught
+    agree_on_failure(world(), error)
