@@ -146,9 +146,10 @@ def elasticity_of(
     with open_strained(model, which) as crystal:
         reference, spent = _reference(which, crystal, records, fmax, relax_cell, start, report)
         tension = None
-        if model.engine_alone:
+        if model.engine_alone and start is None:  # a defect changes nothing in it
             crystal.place(reference.positions, reference.cell)
             tension = crystal.basis_tension()
+            spent = spent if tension is None else spent + 2
         operations = _operations(model, which, crystal, reference) if use_symmetry else None
         if operations is None:
             operations = np.eye(3)[None], np.arange(len(reference.positions))[None]
