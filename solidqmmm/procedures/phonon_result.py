@@ -88,8 +88,8 @@ def phonon_result(
     asymmetry = rest.hessian.asymmetry
     if asymmetry > _NOTEWORTHY_ASYMMETRY * abs(crystal.K).max():
         warnings.append(
-            f"force constants differ from their transposes by up to {asymmetry:.2g} eV/A^2 before symmetrization: the forces "
-            "are not smooth here (atoms at a potential's cutoff, force mixing, an engine that is not converged)"
+            f"force constants differ from their transposes by up to {asymmetry:.2g} eV/A^2 before symmetrization: the "
+            "forces are not smooth here (atoms at a potential's cutoff, force mixing, an engine that is not converged)"
         )
     endless = None
     if infinite_host:
