@@ -24,7 +24,7 @@ from solidqmmm.physics.multigrid import Multigrid, rigid_body_modes
 from solidqmmm.physics.nested_dissection import nested_dissection
 
 DIRECT_BELOW = 6000  # degrees of freedom; above it multigrid is faster
-FACTORS_BELOW = 40000  # degrees of freedom; above it L D L^T takes minutes and gigabytes
+FACTORS_BELOW = 15000  # degrees of freedom; above it L D L^T takes tens of seconds and gigabytes
 COLUMNS = 32  # right-hand sides at a time
 
 
