@@ -23,6 +23,7 @@ from elastic_cases import (
     VACANCY,
     copper,
     cubic,
+    engine,
     quartz,
     run,
     silicon,
@@ -306,6 +307,12 @@ def test_results_go_to_json_and_back(kind, tmp_path):
     np.testing.assert_array_equal(again.series.stress_GPa, result.series.stress_GPa)
     assert again.summary() == result.summary()
     assert json.loads(again.save(tmp_path / "again.json").read_text()) == written
+
+
+def test_the_table_says_who_computes():
+    rows = [dict(run(**changes).summary()) for changes in ({}, {"host": None, "qm": engine(SW)}, HYBRID)]
+    assert [row.get("quantum atoms") for row in rows] == [None, "all", "34 and 36 link atoms"]
+    assert ["host" in row for row in rows] == [True, False, True]
 
 
 def test_rows_of_the_series_are_what_the_tensor_comes_from():

@@ -57,6 +57,10 @@ TURN = Rotation.from_rotvec([0.3, -1.1, 0.7]).as_matrix()
 DIAGONAL = np.eye(6)
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 COPPER_VACANCY = {"host": COPPER, "structure": copper(3.61493), "supercell": [2, 2, 2], "defect": VACANCY}
+FROZEN = {
+    "supercell": [2, 2, 2], "host": SW, "qm": engine(T3), "caps": {"kind": "none"},
+    "region": {"core": {"hops": 1}, "frozen": {"sites": [0, 1, 2]}}, "structure": silicon(5.44),
+}  # fmt: skip
 STRETCHED = {"structure": silicon(5.44)}  # 0.5 GPa of tension in Stillinger-Weber silicon
 
 
@@ -101,9 +105,10 @@ def energy_derivatives(crystal, reference, pairs, h=2e-3):
         (T3_VACANCY | {"structure": silicon(5.44)}, False),
         (WITH_EVERYTHING, True),
         (HYBRID | {"structure": silicon(5.44)}, False),
+        (FROZEN, False),
         (PERIODIC_LINE, False),
     ],
-    ids=["host, tension", "host, shear", "vacancy", "vacancy, tension", "hybrid", "hybrid, tension", "line"],
+    ids=["host, tension", "host, shear", "vacancy", "vacancy, tension", "hybrid", "hybrid, tension", "frozen", "line"],
 )
 def test_constants_are_second_derivatives_of_the_relaxed_energy(changes, relax_cell):
     """At zero and at finite stress alike: C = d2U/dE2, U per volume of the reference; and S = dU/dE."""
@@ -212,6 +217,7 @@ CRYSTALS = {
     "rhombohedral": ({"structure": strained_silicon([1, 1, 1], 0.03)}, 2, 12),
     "tetragonal": ({"structure": strained_silicon([0, 0, 1], 0.03)}, 4, 16),
     "monoclinic": ({"structure": strained_silicon([1, 1, 2], 0.03)}, 4, 4),
+    "triclinic": ({"structure": strained_silicon([1, 2, 3], 0.03)}, 6, 2),
     "hybrid": (HYBRID, 2, 24),
 }
 
@@ -219,10 +225,11 @@ CRYSTALS = {
 @pytest.mark.parametrize("name", CRYSTALS)
 def test_symmetry_changes_the_cost_and_not_the_constants(name):
     changes, n_shapes, n_operations = CRYSTALS[name]
-    fixed = name in ("rhombohedral", "tetragonal", "monoclinic")  # would relax to the cube
+    fixed = name in ("rhombohedral", "tetragonal", "monoclinic", "triclinic")  # would relax to the cube
     used, not_used = (tensors(symmetry=s, changes=changes, relax_cell=not fixed) for s in (True, False))
     assert (len(used.series.shapes), len(used.rotations)) == (n_shapes, n_operations)
     assert (len(not_used.series.shapes), len(not_used.rotations)) == (6, 1)
+    assert len(used.series) == 4 * n_shapes
     assert n_shapes == 6 or used.n_force_evaluations < 0.8 * not_used.n_force_evaluations
     for key in ("tensor", "clamped"):
         # The tables of the magnesium potential are not smooth on the scale of these strains.

@@ -245,6 +245,15 @@ def test_series_that_cannot_be_fitted(options, said, computed):
     assert not computed
 
 
+@pytest.mark.parametrize("amplitudes", [(-0.0004, 0.0003), (-0.0002, -0.0004, 0.0006), (-0.0003,)])
+def test_asymmetric_series(amplitudes):
+    """Taken as they are, where one is negative; what curvature does to the slope is of their size."""
+    found = tensors(amplitudes=amplitudes)
+    assert sorted({*found.series.amplitudes}) == sorted(amplitudes)
+    np.testing.assert_allclose(cubic(found.tensor) / GPa, [151.4244, 76.4221, 56.4493], atol=0.4)
+    assert found.series.stress_GPa.shape == (2 * len(amplitudes), 6)
+
+
 def test_a_crystal_that_is_not_at_rest_is_relaxed_and_the_reader_told():
     rng = np.random.default_rng(6)
     crystal = silicon(5.5)

@@ -204,6 +204,7 @@ class ElasticTensorResult(Result):
     def summary(self) -> list[tuple[str, str]]:
         """Rows of label and value for a table."""
         quantum = f"{self.n_atoms_qm} and {self.n_link_atoms} link atoms" if self.n_atoms_qm else ""
+        quantum = quantum if self.host else "all"
         rows = [
             ("defect", self.defect),
             ("atoms", str(self.n_atoms_host)),
