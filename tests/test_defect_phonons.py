@@ -171,6 +171,14 @@ def test_the_same_potential_on_both_sides_equals_the_host_alone():
     assert hybrid.ladder_THz["static"][0] == pytest.approx(alone.ladder_THz["static"][0], abs=1e-4)
 
 
+def test_a_hybrid_crystal_in_an_infinite_host():
+    """A Tersoff region around carbon in Tersoff silicon whose caps are too short: what they change is in dK."""
+    result = run(phonons=C12 | {"host": "infinite"}, **CARBON_EMBEDDED)
+    finite = np.array(result.ladder_THz["dynamic"])
+    np.testing.assert_allclose(result.ladder_THz["infinite"], finite, atol=3e-4)
+    assert abs(CM1_PER_THZ * finite[0] - LOCAL_MODE[3]) > 1
+
+
 def columns(qmmm, dofs, h):
     """-dF/dx of the total forces by direct differences, shape=(3n, len(dofs))."""
     start, found = qmmm.host.positions(), []
@@ -340,6 +348,13 @@ def test_soft_modes_are_negative_and_warned_of():
     rattled = run(defect=BOND_CENTRE, phonons={"rattle": 0.05})
     assert any("not smooth" in text for text in rattled.warnings)
     assert rattled.hessian_asymmetry_eV_per_A2 > 1
+
+
+def test_an_unstable_environment_names_its_atoms():
+    """The same saddle point, condensed onto atoms far from it."""
+    with pytest.raises(SolidQMMMError, match="216") as problem:
+        run(defect=BOND_CENTRE, phonons={}, region={"core": {"radius": 2.5}, "centre": [2.0, 2.0, 2.0]})
+    assert "positive definite" in str(problem.value) or "unstable" in str(problem.value)
 
 
 # --- files ---------------------------------------------------------------------------------------------------------------
