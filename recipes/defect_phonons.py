@@ -27,9 +27,16 @@ from pydantic import AfterValidator, Field
 
 from solidqmmm.procedures.build import Model
 from solidqmmm.procedures.bulk_phonons import bulk_phonons
-from solidqmmm.procedures.defect_modes import core_atoms, crystal_at_rest, isotope_masses, masses_by_element
+from solidqmmm.procedures.defect_modes import (
+    core_atoms,
+    crystal_at_rest,
+    isotope_masses,
+    masses_by_element,
+    masses_of,
+)
 from solidqmmm.procedures.describe import described
 from solidqmmm.procedures.phonon_result import phonon_result
+from solidqmmm.procedures.phonopy_file import write_phonopy
 from solidqmmm.results.phonons import DefectPhononsResult
 
 STUDY_SECTION = "phonons"
@@ -81,6 +88,16 @@ def run(
         folder=folder,
         progress=progress,
     )
+    if workdir is not None:
+        weights = masses_of(model.crystal.numbers, masses)
+        write_phonopy(
+            workdir / "phonopy_params.yaml",
+            model.crystal.numbers,
+            weights,
+            rest.positions,
+            rest.cell,
+            rest.hessian.matrix,
+        )
     bulk = bulk_phonons(model, rest.hessian.host.force_range, masses=masses_by_element(model.unit, masses))
     return phonon_result(
         model,

@@ -461,3 +461,21 @@ def test_impossible_studies(changes, kind, message):
         run(**({"phonons": {}} | changes))
     assert isinstance(problem.value, kind)
     problem.match(message)
+
+
+def test_phonopy_reads_the_crystal_back(tmp_path):
+    import phonopy
+
+    from solidqmmm.procedures.phonopy_file import LARGEST, write_phonopy
+
+    with model_of(supercell=[2, 2, 2]) as model:
+        rest = crystal_at_rest(model, fmax=1e-4, displacement=0.01)
+        masses = masses_of(model.crystal.numbers, {"C": 13.00335})
+        path = tmp_path / "phonopy_params.yaml"
+        assert write_phonopy(path, model.crystal.numbers, masses, rest.positions, rest.cell, rest.hessian.matrix)
+        loaded = phonopy.load(path, log_level=0)
+        loaded.run_qpoints([[0, 0, 0]])
+        scale = 1 / np.sqrt(np.repeat(masses, 3))
+        squared = np.linalg.eigvalsh(rest.hessian.matrix.toarray() * np.outer(scale, scale))
+    np.testing.assert_allclose(loaded.qpoints.frequencies[0][3:], frequencies_THz(squared)[3:], atol=1e-4)
+    assert not write_phonopy(path, np.ones(LARGEST + 1), None, None, None, None)
