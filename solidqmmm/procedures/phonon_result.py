@@ -131,7 +131,7 @@ def phonon_result(
         max_force_eV_per_A=rest.max_force,
         displacement_A=displacement,
         isotopes=isotopes,
-        isotope_shifts_per_cm=_isotope_shifts(crystal, bulk, numbers, isotopes, exact),
+        isotope_shifts_per_cm=_isotope_shifts(crystal, bulk, numbers, isotopes, computed),
         temperatures_K=temperatures,
         formation_free_energy_eV=energies,
         formation_entropy_k=entropies,
@@ -214,17 +214,19 @@ def _outside(modes: Modes, bands_THz) -> np.ndarray:
     return nu[[kind != "band" for kind in kinds]]
 
 
-def _isotope_shifts(crystal, bulk, numbers, isotopes, exact) -> dict[str, float]:
-    """Highest exact frequency with the isotopes of one element minus that with its natural mass, 1/cm."""
+def _isotope_shifts(crystal, bulk, numbers, isotopes, computed) -> dict[str, float]:
+    """Shift of the mode outside the bands that an element carries, by its isotope against its natural mass, 1/cm."""
     shifts = {}
-    for element in isotopes if len(exact) else ():
+    for element in isotopes:
+        atoms = np.flatnonzero(numbers == _number(element))
         others = {other: mass for other, mass in isotopes.items() if other != element}
         masses = masses_of(numbers, others)
         natural = PartitionedCrystal(crystal.K, masses, crystal.core, crystal.positions)
-        before = _outside(modes_by("dynamic", natural, bulk.bands_THz), bulk.bands_THz)
-        if len(before):
-            label = f"{element} {masses[np.flatnonzero(numbers == _number(element))[0]]:.3f} -> {isotopes[element]:.3f} amu"
-            shifts[label] = float((exact[0] - before[0]) * CM1_PER_THZ)
+        before, after = modes_by("dynamic", natural, bulk.bands_THz), computed["dynamic"]
+        if len(atoms) and len(before) and len(after):
+            label = f"{element} {masses[atoms[0]]:.3f} -> {isotopes[element]:.3f} amu"
+            nu = [modes.frequencies_THz[modes.weights(atoms).argmax()] for modes in (before, after)]
+            shifts[label] = float((nu[1] - nu[0]) * CM1_PER_THZ)
     return shifts
 
 

@@ -42,7 +42,8 @@ class DefectPhononsResult(Result):
             in amu^(-1/2), shape=(n_modes, q, 3).
         masses_amu: Masses of the core's atoms, shape=(q,).
         isotopes: Masses that were asked for by element, in amu.
-        isotope_shifts_per_cm: Highest frequency with other isotopes minus that with the natural masses, by label, in 1/cm.
+        isotope_shifts_per_cm: Shift of the mode outside the bands that has most weight on an element, by its isotope against
+            its natural mass, by label, in 1/cm.
         temperatures_K: Temperatures of the free energy, shape=(t,).
         formation_free_energy_eV: Vibrational free energy of the defect against the perfect crystal, shape=(t,); None where
             it was not computed.
