@@ -222,6 +222,20 @@ def test_charge_and_moments_belong_to_the_defect():
         assert model.engine.charge == 1.0
 
 
+@pytest.mark.parametrize(
+    ("kpts", "n_atoms"), [({}, 2), ({"kpts": {"density": 2.0, "gamma": True}}, 2), ({"kpts": [2, 2, 2]}, 64)]
+)
+def test_a_mesh_of_k_points_belongs_to_the_supercell(kpts, n_atoms):
+    """The defect's stress is compared with that of the perfect crystal: at the same k-points."""
+    pytest.importorskip("gpaw")
+    qm = {"engine": "gpaw", "mode": "pw"} | kpts
+    with model_of(host=None, qm=qm, supercell=[2, 2, 2], defect=VACANCY) as model:
+        with open_strained(model, "perfect") as crystal:
+            assert len(crystal.crystal) == n_atoms
+        with open_strained(model, "defect") as crystal:
+            assert len(crystal.crystal) == 63
+
+
 def test_a_slab_has_no_elastic_tensor():
     slab = Crystal(silicon().numbers, silicon().positions, silicon().cell, (True, True, False))
     with pytest.raises(StructureError, match=r"periodic in three directions, got pbc \[True, True, False\]"):

@@ -31,6 +31,12 @@ def for_unit_cell(engine: Engine, atoms: Atoms, *, perfect: bool = True) -> Engi
     return _gpaw_for_unit_cell(engine, atoms, perfect) if isinstance(engine, GPAWEngine) else engine
 
 
+def has_own_mesh(engine: Engine) -> bool:
+    """Whether the k-points were given as a mesh, which belongs to one cell, and not as a density, which serves all."""
+    engine = getattr(engine, "engine", engine)
+    return isinstance(engine, GPAWEngine) and "density" not in (engine._settings.get("kpts") or {"density": None})
+
+
 def _gpaw_for_unit_cell(engine: GPAWEngine, atoms: Atoms, perfect: bool) -> GPAWEngine:
     settings = dict(engine._settings)
     kpts = engine.gpaw_kpts(atoms)

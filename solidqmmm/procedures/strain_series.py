@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from solidqmmm.coupling.qmmm import QMMM
+from solidqmmm.engines.unit_cell_engine import has_own_mesh
 from solidqmmm.errors import StructureError
 from solidqmmm.physics.crystal_symmetry import voigt_strain
 from solidqmmm.physics.elasticity import second_piola_kirchhoff, stretch_for
@@ -214,8 +215,8 @@ _ONE_AT_A_TIME = threading.Lock()
 def open_strained(model, which: str) -> StrainedCrystal:
     """A crystal of the model, live: 'defect' (the study's own) or 'perfect' (without its defect).
 
-    The perfect crystal of the host alone or of an engine alone is one unit cell; of a hybrid it is the supercell with the
-    same quantum atoms.
+    The perfect crystal of the host alone or of an engine alone is one unit cell, but of an engine whose mesh of k-points was
+    given for the supercell it is the supercell, and of a hybrid the supercell with the same quantum atoms.
 
     Raises:
         StructureError: If it is not periodic in three directions.
@@ -228,7 +229,9 @@ def open_strained(model, which: str) -> StrainedCrystal:
     require_stress(model)
     tightens = is_noise_free(model.engine)
     if model.engine_alone:
-        crystal = primitive(model.unit) if which == "perfect" else model.crystal
+        crystal = model.crystal
+        if which == "perfect":
+            crystal = model.perfect if has_own_mesh(model.engine) else primitive(model.unit)
         return EngineCrystal(model.engine, crystal, tightens=tightens, perfect=which == "perfect")
     if which == "perfect" and model.engine is None:
         return HybridCrystal(QMMM(model.unit, model.potential), tightens=True)
