@@ -226,10 +226,15 @@ def test_ieee_axes(turn, cell):
         else:
             assert along[2, 2] == pytest.approx(1, abs=1e-6), name
             assert along[0, 0] == pytest.approx(1, abs=1e-6), name
+        # The same crystal in a left-handed cell has the same ones, up to its symmetry (C14 keeps its sign).
+        rotations, _ = space_group_operations(crystal)
+        swapped = Crystal(crystal.numbers, crystal.positions, crystal.cell[[1, 0, 2]])
+        again = ieee_axes(*conventional_cell(swapped))
+        assert min(np.abs(axes @ rotations - again).max(axis=(1, 2))) < 1e-4, name
+        np.testing.assert_allclose(ieee_axes(number, -own), axes, atol=1e-12)
         # A turned crystal has turned axes, up to its own symmetry and (a mirrored one) inversion.
         number, there = conventional_cell(crystal.strained(turn))
         turned = ieee_axes(number, there) @ turn
-        rotations, _ = space_group_operations(crystal)
         candidates = np.concatenate([axes @ rotations, -axes @ rotations])
         assert min(np.abs(candidates - turned).max(axis=(1, 2))) < 1e-4, name
 

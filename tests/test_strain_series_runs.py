@@ -31,7 +31,7 @@ from scipy.spatial.transform import Rotation
 
 from solidqmmm.errors import EngineError, StructureError
 from solidqmmm.physics.crystal_symmetry import turned_elastic_tensor
-from solidqmmm.procedures import strain_series
+from solidqmmm.procedures import strain_series, strained_crystal
 from solidqmmm.procedures.crystal_elasticity import elasticity_of
 from solidqmmm.procedures.strain_reference import isotropic_stiffness, relaxed_reference
 from solidqmmm.procedures.strain_series import open_strained
@@ -339,6 +339,65 @@ def test_cells_are_relaxed_from_far_away(start):
         np.testing.assert_allclose(found.deformation, np.eye(3) / start, atol=1e-4)
         # It is left there: an atom at the origin is at its place in every cell.
         np.testing.assert_allclose(crystal.stress(), found.stress, atol=1e-12)
+
+
+class Unruly:
+    """An atom in a cube of one angstrom too much or too little, whose stress is known to a tenth only."""
+
+    tightens = False
+
+    def __init__(self, errors):
+        self.errors = iter(errors)
+
+    def place(self, positions, cell):
+        self.cell, self.error = np.array(cell), next(self.errors)
+
+    def stress(self):
+        return (0.1 * np.log(self.cell[0, 0] / 4.0) + self.error) * np.eye(3)
+
+    def positions(self):
+        return np.zeros((1, 3))
+
+    def max_force(self):
+        return 0.0
+
+    def relax(self, fmax, target=None):
+        return 0.0
+
+
+def test_of_a_noisy_stress_the_best_cell_is_kept():
+    errors = 1e-4 * np.array([0, 3, 1, -4, 6, -5, 7, 1, 2, 3, 4, 5, 6, 7, 8])
+    crystal = Unruly(errors)
+    found = relaxed_reference(crystal, np.zeros((1, 3)), 4.1 * np.eye(3), fmax=0.01, relax_cell=True)
+    assert np.abs(found.stress).max() / GPa > 1e-3, "the noise decides where it ends"
+    np.testing.assert_array_equal(crystal.cell, found.cell)
+    np.testing.assert_allclose(found.cell, 4.1 * found.deformation, atol=1e-12)
+    given = 0.1 * np.log(4.1 / 4.0)
+    assert np.abs(found.stress).max() < 0.2 * given
+    np.testing.assert_allclose(found.given_stress, given * np.eye(3), atol=1e-12)
+
+
+def test_a_cell_that_cannot_be_relaxed_is_told(monkeypatch):
+    monkeypatch.setattr("solidqmmm.procedures.strain_reference._MOST_STEPS", 1)
+    found = tensors(changes={"structure": silicon(5.2)})
+    assert any("the cell could not be relaxed below a stress of" in text for text in found.warnings)
+
+
+def test_all_force_evaluations_are_counted(monkeypatch):
+    """By LAMMPS's own calls of the correction that counts, from the first relaxation of the reference on."""
+    counters, inner = [], strained_crystal._Counter
+
+    def counter():
+        counters.append(inner())
+        return counters[-1]
+
+    monkeypatch.setattr(strained_crystal, "_Counter", counter)
+    for changes in (T3_VACANCY, HYBRID):
+        counters.clear()
+        found = tensors(changes=changes)
+        assert found.n_force_evaluations == sum(c.calls for c in counters)
+        assert found.n_force_evaluations > found.series.n_force_evaluations.sum()
+        assert (found.n_qm_calls > found.series.n_qm_calls.sum()) == ("qm" in changes)
 
 
 def test_the_frame_of_the_input_is_kept():
