@@ -5,7 +5,8 @@ left, the stress at the true minimum follows from the response lambda_i = dW/d(e
 
     V S_i(minimum) = V S_i - lambda_i . f,
 
-with an error of second order. So the accuracy of a stress is not bounded by the threshold of the relaxation.
+with an error of second order: small where the forces left are small beside those that the strain puts on the ions; forces of
+0.02 eV/angstrom at strains of a per mille leave half of their error.
 """
 
 from __future__ import annotations
