@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import zipfile
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 
+from solidqmmm.engines.npz_file import DAMAGED, read_npz, write_npz
 from solidqmmm.engines.protocols import Engine, Evaluation
 from solidqmmm.runtime import agree_on_failure, is_root, world
 
@@ -116,30 +115,24 @@ def _read(path: Path, n_atoms: int, stress: bool) -> Evaluation | None:
     if not path.exists():
         return None
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as record:
-            energy, forces = float(record["energy"]), record["forces"]
-            tensor = record["stress"] if "stress" in record.files else None
-            info = json.loads(str(record["info"]))
+        record = read_npz(path)
+        energy, forces, tensor = float(record["energy"]), record["forces"], record.get("stress")
+        info = json.loads(str(record["info"]))
         if forces.shape != (n_atoms, 3) or (stress and tensor is None):
             raise ValueError(f"forces of shape {forces.shape} for {n_atoms} atoms")
         return Evaluation(energy, forces, tensor, info)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         logger.warning("ignoring the damaged journal record %s (%s); computing again", path, error)
         return None
 
 
 def _write(path: Path, evaluation: Evaluation):
-    """Writes a record so that it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
     fields = {"energy": evaluation.energy, "forces": evaluation.forces, "info": json.dumps(evaluation.info)}
     if evaluation.stress is not None:
         fields["stress"] = evaluation.stress
-    try:
-        with temporary.open("wb") as file:
-            np.savez(file, **fields)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_npz(path, fields)
+
+
+def without_journal(engine: Engine | None) -> Engine | None:
+    """The engine behind its journal, or the one that was given if it has none."""
+    return getattr(engine, "engine", engine)

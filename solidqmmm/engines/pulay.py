@@ -16,7 +16,7 @@ from __future__ import annotations
 from ase import Atoms
 
 from solidqmmm.engines.gpaw import GPAWEngine
-from solidqmmm.engines.journal import JournaledEngine
+from solidqmmm.engines.journal import JournaledEngine, without_journal
 from solidqmmm.engines.protocols import Engine
 from solidqmmm.engines.unit_cell_engine import with_settings
 
@@ -31,7 +31,7 @@ def pulay_stress(engine: Engine, atoms: Atoms, *, step: float = 0.05) -> float |
         atoms: A fully periodic cell.
         step: dE/dE_cut is the central difference between cutoffs smaller and larger by this fraction.
     """
-    gpaw = engine.engine if isinstance(engine, JournaledEngine) else engine
+    gpaw = without_journal(engine)
     if not isinstance(gpaw, GPAWEngine) or not gpaw.provides_stress:
         return None
     mode = gpaw._settings["mode"]

@@ -8,7 +8,7 @@ from ase import Atoms
 from ase.calculators.calculator import kpts2sizeandoffsets
 
 from solidqmmm.engines.gpaw import GPAWEngine
-from solidqmmm.engines.journal import JournaledEngine
+from solidqmmm.engines.journal import JournaledEngine, without_journal
 from solidqmmm.engines.protocols import Engine
 
 
@@ -33,7 +33,7 @@ def for_unit_cell(engine: Engine, atoms: Atoms, *, perfect: bool = True) -> Engi
 
 def has_own_mesh(engine: Engine) -> bool:
     """Whether the k-points were given as a mesh, which belongs to one cell, and not as a density, which serves all."""
-    engine = getattr(engine, "engine", engine)
+    engine = without_journal(engine)
     return isinstance(engine, GPAWEngine) and "density" not in (engine._settings.get("kpts") or {"density": None})
 
 

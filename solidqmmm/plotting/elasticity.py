@@ -6,9 +6,18 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
-from scipy.optimize import isotonic_regression
 
-from solidqmmm.plotting.style import DOUBLE_COLUMN, GUIDE, INK, SINGLE_COLUMN, axes_for, mixed, say, style
+from solidqmmm.plotting.style import (
+    DOUBLE_COLUMN,
+    GUIDE,
+    INK,
+    SINGLE_COLUMN,
+    apart,
+    axes_for,
+    mixed,
+    say,
+    style,
+)
 
 VOIGT = ("xx", "yy", "zz", "yz", "xz", "xy")
 COMPONENT_COLOURS = (
@@ -240,7 +249,7 @@ def _label_ends(ax, ends):
     low, high = ax.get_ylim()
     height = ax.get_window_extent().height * 72 / ax.figure.dpi
     wanted = (np.array([y for _, y, _ in ends]) - low) / (high - low) * height
-    place = _apart(wanted, LINE_GAP, height)
+    place = apart(wanted, LINE_GAP, 0, height)
     for (x, y, component), at in zip(ends, place):
         ink = mixed(COMPONENT_COLOURS[component], "black", 0.25)
         ax.annotate(
@@ -252,16 +261,6 @@ def _label_ends(ax, ends):
             va="center",
             arrowprops={"arrowstyle": "-", "color": ink, "lw": 0.5, "shrinkA": 1, "shrinkB": 3},
         )
-
-
-def _apart(wanted, gap, height) -> np.ndarray:
-    """The places nearest to those wanted (least squares) that keep `gap` from each other, in their order."""
-    order = np.argsort(wanted, kind="stable")
-    steps = gap * np.arange(len(wanted))
-    nearest = isotonic_regression(wanted[order] - steps).x
-    place = np.empty(len(wanted))
-    place[order] = np.clip(nearest, 0, max(height - steps[-1], 0)) + steps
-    return place
 
 
 # --- the tensor ---------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ import numpy as np
 
 from solidqmmm.coupling.qmmm import QMMM
 from solidqmmm.engines.factory import make_engine
-from solidqmmm.engines.journal import JournaledEngine
+from solidqmmm.engines.journal import JournaledEngine, without_journal
 from solidqmmm.engines.protocols import Engine
 from solidqmmm.errors import EngineError, RegionError, StudyError
 from solidqmmm.procedures.build import Model
@@ -236,7 +236,7 @@ def _is_bare(used: Model, model: Model) -> bool:
 
 def _knows(engine: Engine, species) -> bool:
     """Whether a LAMMPS potential has parameters for all `species`."""
-    potential = getattr(engine, "engine", engine).potential
+    potential = without_journal(engine).potential
     return set(species) <= set(potential.species)
 
 

@@ -150,8 +150,9 @@ def elasticity_of(
             crystal.place(reference.positions, reference.cell)
             tension = crystal.basis_tension()
             spent = spent if tension is None else spent + 2
-        operations = _operations(model, which, crystal, reference) if use_symmetry else None
-        if operations is None:
+        if use_symmetry:
+            operations = _operations(model, which, crystal, reference)
+        else:
             operations = np.eye(3)[None], np.arange(len(reference.positions))[None]
         basis = _Basis(operations[0], fit_order)
         wanted = deformations(basis.shapes, signed)
@@ -204,7 +205,7 @@ def _reference(which, crystal, records, fmax, relax_cell, start, report) -> tupl
 
 
 def _operations(model, which, crystal, reference: Reference):
-    """Point operations with the atoms' images, or None where nothing is known."""
+    """Point operations, and the atoms' images under them or None where they are not told."""
     perfect = which == "perfect"
     if model.partition.quantum.size or (model.defect is not None and not perfect) or model.partition.frozen.size:
         return defect_operations(model, reference.positions, reference.cell, perfect=perfect)

@@ -8,6 +8,8 @@ from typing import Protocol, runtime_checkable
 
 import ase
 
+from solidqmmm.engines.journal import without_journal
+
 
 @runtime_checkable
 class CostedEngine(Protocol):
@@ -90,7 +92,7 @@ def estimate(model) -> Estimate:
             return Estimate(**sizes)
         sizes |= {"n_quantum": cluster.n_quantum, "n_core": int(cluster.core.sum()), "n_caps": len(cluster.caps)}
         atoms, n_electrons = cluster.to_atoms(), cluster.n_electrons
-    engine = getattr(model.engine, "engine", model.engine)  # behind its journal
+    engine = without_journal(model.engine)
     if not isinstance(engine, CostedEngine):
         return Estimate(**sizes, n_electrons=n_electrons)
     timing = engine.calibrate(atoms)

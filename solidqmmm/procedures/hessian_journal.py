@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import numpy as np
 from scipy import sparse
 
 from solidqmmm.engines.lammps_host import LammpsHost
+from solidqmmm.engines.npz_file import DAMAGED, read_npz, write_npz
 from solidqmmm.system.crystal import Crystal
 
 logger = logging.getLogger(__name__)
@@ -137,9 +136,8 @@ class HessianJournal:
         path = self.folder / name
         if self.communicator.rank == 0 and path.exists():
             try:
-                with path.open("rb") as file, np.load(file, allow_pickle=False) as record:
-                    found = {key: record[key] for key in record.files}
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+                found = read_npz(path)
+            except DAMAGED as error:
                 logger.warning("ignoring the damaged record %s (%s); computing again", path, error)
         return self.communicator.bcast(found, root=0) if self.communicator.size > 1 else found
 
@@ -148,15 +146,7 @@ class HessianJournal:
         if self.folder is None or self.communicator.rank != 0:
             return
         path = self.folder / name
-        temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                np.savez(file, **fields)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
+            write_npz(path, fields)
         except OSError as error:
             logger.warning("%s was not written (%s): it is computed again after an interruption", path, error)
-        finally:
-            temporary.unlink(missing_ok=True)

@@ -109,7 +109,7 @@ def phonon_result(
         )
     report(None, None, "local densities of states")
     grid, core_density, defect_density = local_densities(model, crystal, rest, bulk)
-    entropies, energies, reason = _formation(model, crystal, bulk, rest, isotopes, temperatures, soft)
+    entropies, energies, reason = _formation(model, crystal, bulk, rest, temperatures, soft)
     return DefectPhononsResult(
         method=method if endless is None else "infinite",
         modes=rows,
@@ -234,9 +234,8 @@ def _number(element) -> int:
     return chemical_symbols.index(element)
 
 
-def _formation(model, crystal, bulk, rest, isotopes, temperatures, soft):
+def _formation(model, crystal, bulk, rest, temperatures, soft):
     """Vibrational formation entropy in k and free energy in eV at the temperatures, or why there is none."""
-    del isotopes
     if len(temperatures) == 0:
         return None, None, "no temperatures were asked for"
     if len(soft):

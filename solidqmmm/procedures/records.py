@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from solidqmmm import __version__
+from solidqmmm.engines.npz_file import DAMAGED, read_npz, write_npz
 from solidqmmm.runtime import agree_on_failure, is_root, world
 from solidqmmm.system.crystal import Crystal
 
@@ -47,7 +46,7 @@ class Records:
         error = None
         if is_root():
             try:
-                self._write(self.folder / f"{name}.npz", arrays)
+                write_npz(self.folder / f"{name}.npz", {"fingerprint": self.fingerprint, **arrays}, durable=False)
             except OSError as caught:
                 error = caught
         try:
@@ -59,22 +58,11 @@ class Records:
         if not path.exists():
             return None
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as record:
-                arrays = {key: record[key] for key in record.files}
+            arrays = read_npz(path)
             return arrays if str(arrays.pop("fingerprint")) == self.fingerprint else None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except DAMAGED as error:
             logger.warning("ignoring the damaged record %s (%s); computing again", path, error)
             return None
-
-    def _write(self, path: Path, arrays):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                np.savez(file, fingerprint=self.fingerprint, **arrays)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def fingerprint(model, **more) -> str:

@@ -9,6 +9,7 @@ from ase import Atoms
 
 from solidqmmm.coupling.qmmm import QMMM
 from solidqmmm.coupling.surrogate import Harmonic
+from solidqmmm.engines.journal import without_journal
 from solidqmmm.engines.lammps import LammpsEngine
 from solidqmmm.engines.protocols import Contribution, Engine
 from solidqmmm.engines.pulay import pulay_stress
@@ -58,7 +59,7 @@ class StrainedCrystal(Protocol):
 
 def is_noise_free(engine: Engine | None) -> bool:
     """Whether forces are exact to rounding: LAMMPS's are, those of self-consistent engines and of grids are not."""
-    return engine is None or isinstance(getattr(engine, "engine", engine), LammpsEngine)
+    return engine is None or isinstance(without_journal(engine), LammpsEngine)
 
 
 def require_stress(model):

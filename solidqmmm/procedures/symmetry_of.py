@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 
+from solidqmmm.engines.journal import without_journal
 from solidqmmm.physics.crystal_symmetry import cartesian_rotations
 from solidqmmm.physics.site_symmetry import kept_operations, site_operations
 from solidqmmm.system.crystal import Crystal
@@ -19,14 +20,7 @@ def space_group_operations(crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:
 
     A cell of more than 20,000 atoms, or one in which spglib finds nothing, has the identity alone.
     """
-    import spglib
-
-    found = None
-    if len(crystal) <= _LARGEST_CELL:
-        scaled = crystal.positions @ np.linalg.inv(crystal.cell)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # spglib announces another way of saying "none found"
-            found = spglib.get_symmetry((crystal.cell, scaled, crystal.numbers), symprec=SYMPREC)
+    found = _spglib("get_symmetry", crystal)
     if found is None:
         return np.eye(3)[None], np.zeros((1, 3))
     _, first = np.unique(found["rotations"], axis=0, return_index=True)
@@ -40,17 +34,22 @@ def conventional_cell(crystal: Crystal) -> tuple[int, np.ndarray]:
 
     Of more than 20,000 atoms, or where spglib finds nothing: space group 1 and the cell as it is.
     """
-    import spglib
-
-    found = None
-    if len(crystal) <= _LARGEST_CELL:
-        scaled = crystal.positions @ np.linalg.inv(crystal.cell)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # spglib announces another way of saying "none found"
-            found = spglib.get_symmetry_dataset((crystal.cell, scaled, crystal.numbers), symprec=SYMPREC)
+    found = _spglib("get_symmetry_dataset", crystal)
     if found is None:
         return 1, np.array(crystal.cell)
     return int(found.number), np.linalg.inv(found.transformation_matrix).T @ crystal.cell
+
+
+def _spglib(question: str, crystal: Crystal):
+    """What a function of spglib says of a crystal, or None."""
+    import spglib
+
+    if len(crystal) > _LARGEST_CELL:
+        return None
+    scaled = crystal.positions @ np.linalg.inv(crystal.cell)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # spglib announces another way of saying "none found"
+        return getattr(spglib, question)((crystal.cell, scaled, crystal.numbers), symprec=SYMPREC)
 
 
 def defect_operations(model, positions, cell, *, perfect: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -89,7 +88,7 @@ def _labels(kinds) -> np.ndarray:
 
 def _moments(model, n: int) -> np.ndarray:
     """Initial moments that the study gives atom by atom, else zeros, shape=(n,)."""
-    moments = getattr(getattr(model.engine, "engine", model.engine), "magmoms", None)
+    moments = getattr(without_journal(model.engine), "magmoms", None)
     if moments is None or isinstance(moments, dict) or len(moments) != n:
         return np.zeros(n)
     return np.asarray(moments, dtype=float)

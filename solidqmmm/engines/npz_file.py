@@ -1,0 +1,42 @@
+"""Sets of arrays on disk that are there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+#: What reading a file raises that was damaged, or is another one than expected.
+DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file; one of `DAMAGED` if it cannot be read."""
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as record:
+        return {key: record[key] for key in record.files}
+
+
+def write_npz(path: Path, fields: dict, *, durable: bool = True):
+    """Writes arrays by a temporary file that is renamed; the folder is made when needed.
+
+    Args:
+        path: The file.
+        fields: Arrays, numbers and texts by name.
+        durable: Whether to wait until they are on the disk, so that they outlive a power failure and not only a kill.
+
+    Raises:
+        OSError: If the disk is full or the folder cannot be written; no temporary file is left.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            np.savez(file, **fields)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
