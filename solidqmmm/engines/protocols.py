@@ -8,6 +8,8 @@ from typing import Protocol, runtime_checkable
 import ase
 import numpy as np
 
+from solidqmmm.system.point_charges import PointCharges, RepulsiveCores
+
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
@@ -82,3 +84,92 @@ class Engine(Protocol):
     def __enter__(self): ...
 
     def __exit__(self, *exc_info): ...
+
+
+# --- engines that feel a field --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Induced:
+    """What the sites of external charges answer to the quantum region.
+
+    Attributes:
+        charges: Induced charges in e, shape=(n,).
+        dipoles: Induced dipoles in e angstrom, shape=(n, 3).
+        energy: Polarization energy in eV as a functional of the potentials and fields that were given: its derivative by a
+            potential is the induced charge, by a field minus the induced dipole.
+    """
+
+    charges: np.ndarray
+    dipoles: np.ndarray
+    energy: float
+
+
+class FieldResponse(Protocol):
+    """The environment's linear answer to the quantum charge density, asked at every SCF iteration.
+
+    Potentials and fields are those of the *total* quantum charge (electrons and nuclei) at the sites of the external
+    charges, averaged over each site's Gaussian. The permanent part of the environment's own field is known to the response.
+    """
+
+    def respond(self, potentials: np.ndarray, fields: np.ndarray) -> Induced:
+        """The answer to potentials in V, shape=(n,), and fields in V/angstrom, shape=(n, 3)."""
+        ...
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FieldEvaluation(Evaluation):
+    """What an engine says about atoms in the field of external charges.
+
+    `energy` holds the atoms' own energy and their interaction with the charges (and the polarization energy of the
+    response), not the interaction of the charges with each other. All that is said of sites refers to the total quantum
+    charge, averaged over each site's Gaussian.
+
+    Attributes:
+        charge_forces: Forces of the quantum charge on the charges, permanent and induced ones and induced dipoles
+            included, in eV/angstrom, shape=(n, 3).
+        potentials: In V, shape=(n,).
+        fields: In V/angstrom, shape=(n, 3).
+        field_gradients: d(field_a)/d(x_b) in V/angstrom^2, shape=(n, 3, 3); None without a response.
+        core_forces: Forces on the repulsive cores in eV/angstrom, shape=(n_cores, 3); None without any.
+        induced: The last answer of the response, or None.
+        spill_out: Electrons within `SPILL_OUT_RADIUS` of each external site, shape=(n,); None where the engine cannot tell.
+    """
+
+    charge_forces: np.ndarray
+    potentials: np.ndarray
+    fields: np.ndarray
+    field_gradients: np.ndarray | None = None
+    core_forces: np.ndarray | None = None
+    induced: Induced | None = None
+    spill_out: np.ndarray | None = None
+
+
+SPILL_OUT_RADIUS = 1.0  # angstrom
+
+
+@runtime_checkable
+class FieldEngine(Engine, Protocol):
+    """An engine whose electrons feel external charges, and that returns what they exert on these.
+
+    `field_capabilities` names what else it takes: "dipoles" (as part of a response inside its SCF, with `response`) and
+    "cores" (repulsive cores).
+    """
+
+    field_capabilities: frozenset[str]
+
+    def evaluate_in_field(
+        self,
+        atoms: ase.Atoms,
+        charges: PointCharges,
+        *,
+        response: FieldResponse | None = None,
+        cores: RepulsiveCores | None = None,
+    ) -> FieldEvaluation:
+        """Energy and forces of `atoms` in the field of `charges`, in the coordinates of the atoms.
+
+        Raises:
+            ValueError: For a charge within 0.5 angstrom of a nucleus, or what the engine cannot take.
+            EngineError, ConvergenceError: As `evaluate`.
+        """
+        ...
