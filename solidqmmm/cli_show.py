@@ -109,8 +109,8 @@ class Progress:
             self._on_bar(done, total, message)
         elif time.monotonic() - self._last >= QUIET_SECONDS:
             self._last = time.monotonic()
-            of = f" of {total}" if total else ""
-            typer.echo(f"  {done}{of}: {message}{self._time_left(done, total)}", err=True)
+            step = "" if done is None else f"{done} of {total}: " if total else f"{done}: "
+            typer.echo(f"  {step}{message}{self._time_left(done, total)}", err=True)
 
     def _on_bar(self, done, total, message):
         from tqdm import tqdm

@@ -21,6 +21,7 @@ from solidqmmm.physics.condensation import (
 from solidqmmm.physics.dynamic_condensation import dynamic_modes
 from solidqmmm.physics.geometry import unwrapped
 from solidqmmm.physics.localized_modes import Modes, squared_frequencies
+from solidqmmm.physics.sparse_solve import FACTORS_BELOW
 from solidqmmm.procedures.build import select_partition
 from solidqmmm.procedures.hybrid_hessian import HybridHessian, hybrid_hessian
 from solidqmmm.procedures.mode_list import MARGIN
@@ -29,10 +30,10 @@ from solidqmmm.procedures.relax import rattled, settle
 from solidqmmm.procedures.select import grown_by_hops
 from solidqmmm.procedures.strained_crystal import is_noise_free
 from solidqmmm.procedures.symmetry_of import defect_operations
-from solidqmmm.results.phonons import METHODS
 from solidqmmm.system.bonds import local_bonds
 
 _LONGEST_BOND = 4.0  # angstrom
+_SMALLEST_BIN = 1.0  # angstrom: the neighbour list's grid in a large crystal would take gigabytes with less
 _HOST_FMAX = 1e-5  # eV/angstrom: the host's forces carry no noise
 
 
@@ -157,8 +158,13 @@ def _require_small(displacement: float, crystal):
     """ValueError if a displacement is more than a tenth of the shortest bond."""
     reach = min(10 * displacement, _LONGEST_BOND)
     distances = neighbour_list(
-        "d", positions=crystal.positions, cell=crystal.cell, pbc=crystal.pbc, cutoff=float(reach)
+        "d",
+        positions=crystal.positions,
+        cell=crystal.cell,
+        pbc=crystal.pbc,
+        cutoff=max(float(reach), _SMALLEST_BIN),
     )
+    distances = distances[distances < reach]
     if len(distances):
         raise ValueError(
             f"a `displacement` of {displacement:g} angstrom is more than a tenth of the shortest bond "
@@ -218,33 +224,41 @@ def windows(bands_THz) -> list[tuple[float, float | None]]:
     return [*((low, high) for low, high in gaps if low < high), (edges[-1, 1] * (1 + MARGIN) ** 2, None)]
 
 
-def modes_by(method: str, crystal: PartitionedCrystal, bands_THz, *, band_modes: int = 12) -> Modes:
-    """The modes that a method gives.
+def condensed_modes(crystal: PartitionedCrystal) -> dict[str, Modes]:
+    """All modes of the core by 'clamped', 'static' and 'guyan', which share one solution for the environment."""
+    static = static_condensation(crystal)
+    return {
+        "clamped": clamped(crystal).modes(),
+        "static": static.modes(),
+        "guyan": guyan_condensation(static).modes(),
+    }
 
-    'clamped', 'static' and 'guyan' give all modes of the core; 'dynamic' those outside the bands; 'full' these and the
-    highest ones of the band.
+
+def modes_outside(method: str, crystal: PartitionedCrystal, bands_THz) -> Modes:
+    """All modes outside the bands, exactly: 'dynamic' by condensation on the core, 'full' from the whole matrix.
 
     Args:
-        method: One of `results.phonons.METHODS` but 'infinite'.
+        method: 'dynamic' or 'full'.
         crystal: Force constants, masses and core.
         bands_THz: Of the perfect host, shape=(b, 2).
-        band_modes: How many modes of the band 'full' adds.
     """
-    if method == "clamped":
-        return clamped(crystal).modes()
-    if method in ("static", "guyan"):
-        static = static_condensation(crystal)
-        return (static if method == "static" else guyan_condensation(static)).modes()
-    if method == "dynamic":
-        return joined([dynamic_modes(crystal, low, high) for low, high in windows(bands_THz)])
-    if method == "full":
-        outside = [full_modes(crystal, low, high) for low, high in windows(bands_THz)]
-        top = squared_frequencies(np.max(bands_THz))
-        inside = modes_near(crystal, top * (1 - MARGIN) ** 2, band_modes + sum(map(len, outside)))
-        kept = inside.squared <= top * (1 + MARGIN) ** 2
-        band = Modes(inside.squared[kept], inside.displacements[kept], inside.masses)
-        return joined([*outside, band])
-    raise ValueError(f"`method` must be one of {METHODS}, got {method!r}")
+    if method not in ("dynamic", "full"):
+        raise ValueError(f"`method` must be 'dynamic' or 'full', got {method!r}")
+    find = dynamic_modes if method == "dynamic" else full_modes
+    return joined([find(crystal, low, high) for low, high in windows(bands_THz)])
+
+
+def with_band_modes(outside: Modes, crystal: PartitionedCrystal, bands_THz, *, count: int = 12) -> Modes:
+    """Modes outside the bands and the `count` highest ones of the band.
+
+    Crystals of more than `FACTORS_BELOW` degrees of freedom have none added: their bands are dense.
+    """
+    if crystal.K.shape[0] > FACTORS_BELOW:
+        return outside
+    top = squared_frequencies(np.max(bands_THz))
+    inside = modes_near(crystal, top * (1 - MARGIN) ** 2, count + len(outside))
+    kept = inside.squared <= top * (1 + MARGIN) ** 2
+    return joined([outside, Modes(inside.squared[kept], inside.displacements[kept], inside.masses)])
 
 
 def joined(several: list[Modes]) -> Modes:

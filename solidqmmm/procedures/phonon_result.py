@@ -16,7 +16,13 @@ from solidqmmm.physics.harmonic_free_energy import entropy, formation_difference
 from solidqmmm.physics.local_density import broadened_density, recursion
 from solidqmmm.physics.localized_modes import CM1_PER_THZ, Modes, frequencies_THz, kinds_of
 from solidqmmm.procedures.bulk_phonons import BulkPhonons
-from solidqmmm.procedures.defect_modes import CrystalAtRest, masses_of, modes_by
+from solidqmmm.procedures.defect_modes import (
+    CrystalAtRest,
+    condensed_modes,
+    masses_of,
+    modes_outside,
+    with_band_modes,
+)
 from solidqmmm.procedures.infinite_host import InfiniteHostModes, infinite_modes
 from solidqmmm.procedures.mode_list import (
     MARGIN,
@@ -73,10 +79,13 @@ def phonon_result(
     report = progress or (lambda *_: None)
     numbers = model.crystal.numbers
     crystal = PartitionedCrystal(rest.hessian.matrix, masses_of(numbers, isotopes), core, rest.positions)
-    computed: dict[str, Modes] = {}
-    for name in ("clamped", "static", "guyan", "dynamic", *(["full"] if method == "full" else [])):
+    report(None, None, "modes: static condensation")
+    computed = condensed_modes(crystal)
+    for name in ("dynamic", "full") if method == "full" else ("dynamic",):
         report(None, None, f"modes: {name}")
-        computed[name] = modes_by(name, crystal, bulk.bands_THz)
+        computed[name] = modes_outside(name, crystal, bulk.bands_THz)
+    if method == "full":
+        computed["full"] = with_band_modes(computed["full"], crystal, bulk.bands_THz)
     soft = soft_modes(crystal, computed["static"])
     warnings = list(described.pop("warnings", []))
     if len(soft):
@@ -222,7 +231,7 @@ def _isotope_shifts(crystal, bulk, numbers, isotopes, computed) -> dict[str, flo
         others = {other: mass for other, mass in isotopes.items() if other != element}
         masses = masses_of(numbers, others)
         natural = PartitionedCrystal(crystal.K, masses, crystal.core, crystal.positions)
-        before, after = modes_by("dynamic", natural, bulk.bands_THz), computed["dynamic"]
+        before, after = modes_outside("full", natural, bulk.bands_THz), computed["dynamic"]
         if len(atoms) and len(before) and len(after):
             label = f"{element} {masses[atoms[0]]:.3f} -> {isotopes[element]:.3f} amu"
             nu = [modes.frequencies_THz[modes.weights(atoms).argmax()] for modes in (before, after)]
