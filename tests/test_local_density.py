@@ -5,7 +5,7 @@ import pytest
 from scipy import sparse
 from spring_crystals import DIAMOND_TOP, diamond, ring
 
-from solidqmmm.physics.local_density import broadened_density, recursion, terminated_density
+from solidqmmm.physics.local_density import broadened_density, recursion, recursions, terminated_density
 from solidqmmm.physics.localized_modes import frequencies_THz
 
 
@@ -61,6 +61,23 @@ def test_a_chain_that_ends_says_so():
     for wrong in (np.zeros(12), None):
         with pytest.raises(ValueError, match="at least one level"):
             recursion(W, start(12) if wrong is None else wrong, 0 if wrong is None else 5)
+
+
+def test_recursions_side_by_side_are_those_one_after_the_other():
+    """Of 7 levels, of one, and of 12, where none may disturb the others after its end."""
+    W = sparse.csr_array(sparse.block_diag([ring(12), disordered(2)]))
+    n = W.shape[0]
+    wave = np.concatenate([np.cos(2 * np.pi * np.arange(12) / 4), np.zeros(n - 12)])
+    starts = np.array([start(n), wave, 2.0 * start(n, 50)]).T
+    together = recursions(W, starts, 12)
+    assert [len(chain.a) for chain in together] == [7, 1, 12]
+    for chain, e in zip(together, starts.T):
+        alone = recursion(W, e, 12)
+        for name in ("a", "b", "last"):
+            np.testing.assert_allclose(getattr(chain, name), getattr(alone, name), rtol=1e-10, atol=1e-12)
+    assert together[2].last > 0
+    with pytest.raises(ValueError, match="at least one level"):
+        recursions(W, starts * [1, 0, 1], 12)
 
 
 def test_terminator_continues_the_chain_exactly():

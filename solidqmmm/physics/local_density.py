@@ -76,23 +76,34 @@ def recursion(W, start, levels: int) -> Recursion:
     Raises:
         ValueError: If `start` is zero or `levels` is not positive.
     """
-    norm = np.linalg.norm(start)
-    if levels < 1 or not norm > 0:
+    return recursions(W, np.asarray(start, dtype=float)[:, None], levels)[0]
+
+
+def recursions(W, starts, levels: int) -> list[Recursion]:
+    """One recursion for each column of `starts`, shape=(n, k); they share the products with W, a third of the cost each."""
+    norms = np.linalg.norm(starts, axis=0)
+    if levels < 1 or not np.all(norms > 0):
         raise ValueError(
-            f"a recursion needs a start and at least one level, got |start| = {norm:g}, {levels} levels"
+            f"a recursion needs a start and at least one level, got |start| = {norms.min():g}, {levels} levels"
         )
-    e, before = np.asarray(start, dtype=float) / norm, np.zeros(len(start))
-    a, b = [], [0.0]
-    for _ in range(levels):
-        v = W @ e - b[-1] * before
-        a.append(float(e @ v))
-        v -= a[-1] * e
-        b.append(float(np.linalg.norm(v)))
-        if b[-1] < 1e-10 * max(np.abs(a).max(), max(b)):
-            b[-1] = 0.0
+    k = len(norms)
+    E, before = starts / norms, np.zeros(starts.shape)
+    a, b, length = np.zeros((levels, k)), np.zeros((levels + 1, k)), np.full(k, levels)
+    for n in range(levels):
+        V = W @ E
+        V -= b[n] * before
+        a[n] = np.einsum("ik,ik->k", E, V)
+        V -= a[n] * E
+        b[n + 1] = np.linalg.norm(V, axis=0)
+        ends = b[n + 1] < 1e-10 * np.maximum(np.abs(a).max(axis=0), b.max(axis=0))
+        b[n + 1, ends] = 0.0
+        length[ends & (length == levels)] = n + 1
+        if ends.all():
             break
-        before, e = e, v / b[-1]
-    return Recursion(np.array(a), np.array(b[1:-1]), b[-1])
+        V /= np.where(ends, 1.0, b[n + 1])
+        V[:, ends] = 0.0
+        before, E = E, V
+    return [Recursion(a[:N, c], b[1:N, c], float(b[N, c])) for c, N in enumerate(length)]
 
 
 def broadened_density(frequencies, chain: Recursion, width: float) -> np.ndarray:

@@ -13,7 +13,7 @@ from solidqmmm.errors import SolidQMMMError
 from solidqmmm.physics.condensation import PartitionedCrystal, all_squared_frequencies
 from solidqmmm.physics.geometry import unwrapped
 from solidqmmm.physics.harmonic_free_energy import entropy, formation_difference, free_energy, vibrations
-from solidqmmm.physics.local_density import broadened_density, recursion
+from solidqmmm.physics.local_density import broadened_density, recursions
 from solidqmmm.physics.localized_modes import CM1_PER_THZ, Modes, frequencies_THz, kinds_of
 from solidqmmm.procedures.bulk_phonons import BulkPhonons
 from solidqmmm.procedures.defect_modes import (
@@ -37,6 +37,7 @@ from solidqmmm.results.phonons import DefectPhononsResult
 _LADDER = 12  # frequencies of each method that are kept
 _LARGEST_DENSE = 6000  # degrees of freedom: a dense diagonalization takes minutes beyond
 _LEVELS = 160  # of the recursion
+_TOGETHER = 24  # recursions that share their products with the matrix
 _WIDTH_THz = 0.12  # of the densities of states
 _NOTEWORTHY_ERROR_THz = 0.05
 _NOTEWORTHY_ASYMMETRY = 2e-3  # of the largest force constant
@@ -175,16 +176,16 @@ def local_densities(model, crystal: PartitionedCrystal, rest: CrystalAtRest, bul
     orbits: dict[int, list[int]] = {}
     for atom in core:
         orbits.setdefault(int(rest.permutations[:, atom].min()), []).append(int(atom))
-    total, own = np.zeros(len(grid)), None
-    for members in orbits.values():
-        density = np.zeros(len(grid))
-        for direction in range(3):
-            start = np.zeros(W.shape[0])
-            start[3 * members[0] + direction] = 1.0
-            density += broadened_density(grid, recursion(W, start, _LEVELS), _WIDTH_THz)
-        total += len(members) * density
-        if core[nearest] in members:
-            own = density
+    starts = np.array([3 * members[0] + k for members in orbits.values() for k in range(3)])
+    densities = np.empty((len(starts), len(grid)))
+    for first in range(0, len(starts), _TOGETHER):
+        some = slice(first, first + _TOGETHER)
+        units = np.zeros((W.shape[0], len(starts[some])))
+        units[starts[some], np.arange(units.shape[1])] = 1.0
+        densities[some] = [broadened_density(grid, chain, _WIDTH_THz) for chain in recursions(W, units, _LEVELS)]
+    of_orbit = densities.reshape(-1, 3, len(grid)).sum(axis=1)
+    total = np.array([len(members) for members in orbits.values()]) @ of_orbit
+    own = of_orbit[[core[nearest] in members for members in orbits.values()].index(True)]
     return grid, total / len(core), own
 
 
