@@ -56,24 +56,32 @@ class Surrogate:
         self.atoms = exact.atoms
         self.reference = exact.reference
         self.needs_host_forces = exact.needs_host_forces
+        # Elsewhere (far ions in the field of an embedded cluster) the correction's forces are constant in between.
+        learnt = getattr(exact, "learnt", None)
+        self.learnt = self.atoms if learnt is None else np.asarray(learnt)
+        self._learnt = slice(None) if learnt is None else np.searchsorted(self.atoms, learnt)
         self.asks_exact = True
         self.trust_radius = np.inf
         self.wall_energy = 0.0
         self._model = harmonic or (_Regression() if exact.has_energy else _Broyden())
-        self._last = self._base = None
+        self._last = self._base = None  # on the atoms that the model is about
+        self._exact = self._expanded = None  # on all of the correction's
 
     def evaluate(self, positions, cell, host_forces=None) -> Contribution:
         """The exact correction if it is asked for, else its model, at contiguous `positions`, shape=(n, 3)."""
         if self.asks_exact:
             given = self.exact.evaluate(positions, cell, host_forces)
-            self._last = _Seen(positions.copy(), np.array(given.forces), given.energy or 0.0)
+            self._exact = _Seen(positions.copy(), np.array(given.forces), given.energy or 0.0)
+            self._last = _Seen(positions[self._learnt].copy(), self._exact.forces[self._learnt], self._exact.energy)
             return given
-        base = self._base
+        base, learnt = self._expanded, self._learnt
         d = positions - base.positions
-        value, gradient = self._model.at(_centred(positions).ravel())
-        self.wall_energy, wall_forces = self._wall(_centred(d))
+        value, gradient = self._model.at(_centred(positions[learnt]).ravel())
+        self.wall_energy, wall_forces = self._wall(_centred(d[learnt]))
+        forces = base.forces.copy()
+        forces[learnt] += _centred(wall_forces - gradient.reshape(-1, 3))
         energy = base.energy - float((base.forces * d).sum()) + value + self.wall_energy
-        return Contribution(forces=base.forces + _centred(wall_forces - gradient.reshape(-1, 3)), energy=energy)
+        return Contribution(forces=forces, energy=energy)
 
     def learn(self):
         """Gives the last exact evaluation to the model."""
@@ -81,7 +89,7 @@ class Surrogate:
 
     def centre_here(self):
         """Makes the last exact evaluation the centre of the model."""
-        self._base = self._last
+        self._base, self._expanded = self._last, self._exact
 
     def fit(self):
         """Makes the model ready to be asked, around the present centre."""

@@ -18,6 +18,7 @@ from solidqmmm.engines.protocols import Engine
 from solidqmmm.errors import RegionError
 from solidqmmm.physics.geometry import unwrapped
 from solidqmmm.procedures.carve import carve, complete_partition
+from solidqmmm.procedures.embed import additive_coupling, engine_settings, is_additive
 from solidqmmm.procedures.host_lattice import pressure_GPa, relaxed_cell
 from solidqmmm.procedures.place_defect import place_defect
 from solidqmmm.procedures.select import (
@@ -42,6 +43,14 @@ logger = logging.getLogger(__name__)
 _NOTEWORTHY_PRESSURE_GPa = 0.1
 # A larger input cell is a supercell already; its pressure is not worth another instance of the host.
 _LARGEST_UNIT = 2000
+_ADDITIVE = ["senn2009qmmm", "sokol2004hybrid"]
+_SOURCES = {
+    "subtractive": ["maseras1995imomm"],
+    "force_mixing": ["bernstein2009hybrid"],
+    "mechanical": _ADDITIVE,
+    "electrostatic": _ADDITIVE,
+    "polarizable": [*_ADDITIVE, "thole1981"],
+}
 
 
 def build_model(study: Study, *, log_dir=None) -> Model:
@@ -77,10 +86,16 @@ def build_model(study: Study, *, log_dir=None) -> Model:
         partition = complete_partition(crystal, partition, rules, bonds)
     if study.qm is not None and (study.region is not None or study.engine_alone):
         folder = None if log_dir is None else Path(log_dir)
-        engine = make_engine(study.qm, log_dir=folder, search_dirs=(study.folder,))
-        if folder is not None:
-            engine = JournaledEngine(engine, folder / "journal")
+        charge = study.coupling.charge if is_additive(study) else 0.0
+        engine = _engine(study, crystal, partition, potential, charge, folder)
     return Model(study, unit, perfect, crystal, defect, partition, engine, log_dir)
+
+
+def _engine(study: Study, crystal: Crystal, partition: Partition, potential, charge: float, folder: Path | None) -> Engine:
+    """The study's engine, its charge that of the cluster where the coupling asks for one; with a journal in `folder`."""
+    settings = engine_settings(study, crystal, partition, potential, charge)
+    engine = make_engine(settings, log_dir=folder, search_dirs=(study.folder,))
+    return engine if folder is None else JournaledEngine(engine, folder / "journal")
 
 
 class Model:
@@ -117,6 +132,8 @@ class Model:
         """Closes the engines."""
         if self.engine is not None:
             self.engine.close()
+        if self.__dict__.get("perfect_engine") not in (None, self.engine):
+            self.perfect_engine.close()
         if "classical" in self.__dict__:
             self.classical.close()
 
@@ -152,6 +169,14 @@ class Model:
         """The host's potential as an engine for clusters and unit cells; ValueError without a host."""
         self._require_host()
         return LammpsEngine(self.potential)
+
+    @cached_property
+    def perfect_engine(self) -> Engine | None:
+        """The engine of the perfect crystal's cluster: another one where that has another charge."""
+        if not is_additive(self.study) or self.study.coupling.charge == 0.0:
+            return self.engine
+        folder = None if self.log_dir is None else Path(self.log_dir)
+        return _engine(self.study, self.perfect, self.perfect_partition, self.potential, 0.0, folder)
 
     @cached_property
     def matching(self):
@@ -204,8 +229,14 @@ class Model:
         asked, own = self.study.coupling, crystal is None
         if own:
             crystal, partition = self.crystal, self.partition
-        engine = self.engine if engine is None else engine
+        perfect = crystal is self.perfect and not own
+        if engine is None:
+            engine = self.perfect_engine if perfect else self.engine
         cluster = self._carved(crystal, partition, self.stretch)
+        if is_additive(self.study):
+            return additive_coupling(
+                self.study, cluster, crystal, self.potential, engine, 0.0 if perfect else asked.charge
+            )
         if asked.scheme == "force_mixing":
             weights = smooth_weights(buffer_depth(cluster)) if asked.weights == "smooth" else None
             return ForceMixing(
@@ -291,9 +322,7 @@ class Model:
         if self.engine is not None:
             keys += self.engine.describe()["references"]
         if self._embedded:
-            keys += {"subtractive": ["maseras1995imomm"], "force_mixing": ["bernstein2009hybrid"]}[
-                self.study.coupling.scheme
-            ]
+            keys += _SOURCES[self.study.coupling.scheme]
         return list(dict.fromkeys(keys))
 
     def checksums(self) -> dict[str, str]:

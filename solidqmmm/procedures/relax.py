@@ -296,7 +296,7 @@ class _MicroIterations:
         surrogate.trust_radius = self.trust
         self.host.set_positions(best.positions)
         iterations = self.host.minimize(fmax=0.2 * self.fmax, style=self.style, max_iterations=500)
-        moved = (self.host.positions() - best.positions)[surrogate.atoms]
+        moved = (self.host.positions() - best.positions)[surrogate.learnt]
         step = np.linalg.norm(moved - moved.mean(axis=0), axis=1).max()
         predicted = self.host.energy() - surrogate.wall_energy - best.total
         return iterations, float(step), predicted

@@ -1,0 +1,74 @@
+"""A cluster's engine among external charges: what is asked once is not computed twice."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from solidqmmm.coupling.surroundings import Arrangement
+from solidqmmm.engines.protocols import FieldEngine, FieldEvaluation
+from solidqmmm.system.cluster import Cluster
+from solidqmmm.system.point_charges import PointCharges, RepulsiveCores
+
+# A charge nearer to a nucleus than this is inside the cluster (angstrom).
+CLOSEST = 0.5
+
+
+class FieldSide:
+    """An engine bound to a cluster, in the field of surroundings.
+
+    Args:
+        cluster: The carved cluster, without lattice matching.
+        engine: The engine.
+
+    Raises:
+        TypeError: For an engine that cannot feel external charges.
+        ValueError: For a stretched cluster.
+    """
+
+    def __init__(self, cluster: Cluster, engine: FieldEngine):
+        if not isinstance(engine, FieldEngine):
+            raise TypeError(
+                f"the engine '{engine.name}' cannot feel external charges: choose qm: {{engine: gpaw}}, or coupling: "
+                "mechanical"
+            )
+        if not np.array_equal(cluster.stretch, np.eye(3)):
+            raise ValueError("electrostatic embedding has no lattice matching: charges are not stretched; matching: none")
+        if cluster.periodic_axes:
+            raise ValueError("electrostatic embedding is for clusters that are not periodic: caps: {periodic_axes: []}")
+        self.cluster, self.engine = cluster, engine
+        self.evaluations = 0
+        self.last: FieldEvaluation | None = None
+        self._seen = None
+
+    def evaluate(
+        self, positions, cell, arrangement: Arrangement, *, response=None, cores: RepulsiveCores | None = None
+    ) -> FieldEvaluation:
+        """The engine's answer at contiguous `positions` of the region, in angstrom, shape=(n_region, 3)."""
+        atoms = self.cluster.to_atoms(positions, cell)
+        offset = self.cluster.offset
+        given = arrangement.permanent
+        charges = PointCharges(given.positions + offset, given.charges, given.widths)
+        state = np.concatenate([atoms.positions.ravel(), charges.positions.ravel(), charges.charges])
+        if self._seen is None or len(state) != len(self._seen) or np.abs(state - self._seen).max() > 1e-10:
+            require_apart(atoms.positions, charges)
+            if cores is not None:
+                cores = RepulsiveCores(cores.positions + offset, cores.heights, cores.widths)
+            self.last = self.engine.evaluate_in_field(atoms, charges, response=response, cores=cores)
+            self._seen = state
+            self.evaluations += 1
+        return self.last
+
+
+def require_apart(positions, charges: PointCharges, closest: float = CLOSEST):
+    """ValueError where a charge lies on a nucleus: such a pair would be counted by both descriptions, or by none."""
+    from scipy.spatial import cKDTree
+
+    if not len(charges) or not len(positions):
+        return
+    distance, atom = cKDTree(positions).query(charges.positions)
+    k = int(distance.argmin())
+    if distance[k] < closest:
+        raise ValueError(
+            f"external charge {k} ({charges.charges[k]:+.3g} e) lies {distance[k]:.2f} angstrom from nucleus {int(atom[k])} "
+            "of the quantum cluster: charges must stay 0.5 angstrom away; is the atom quantum and classical at once?"
+        )

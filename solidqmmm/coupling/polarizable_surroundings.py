@@ -1,0 +1,110 @@
+"""The crystal's induced dipoles answer the density of a quantum cluster, inside the engine's self-consistency.
+
+    E_pol[rho] = -1/2 b.(alpha^-1 - T)^-1 b,    b = E(ions, all images of the cluster) + E[rho]
+
+T holds all periodic images; rho is there once. Near sites feel the density itself and give their dipoles to the engine;
+far ones are reached by the charges on the sphere, in both directions with the same map (see `surroundings`), so that E_pol is
+one functional of the density and its derivatives are what the engine is given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from solidqmmm.coupling.surroundings import Arrangement
+from solidqmmm.engines.protocols import Induced
+from solidqmmm.physics.coulomb import coulomb_potential
+from solidqmmm.physics.induced_dipoles import InducedDipoles, PolarizableSites
+
+
+@dataclass(frozen=True, eq=False)
+class PolarizableSurroundings:
+    """Which of the host's particles answer a field, and how.
+
+    Attributes:
+        polarizabilities: In angstrom^3, zero on quantum atoms, shape=(n,).
+        damping: "thole", "linear" or None.
+        thole_a: Of the exponential damping.
+    """
+
+    polarizabilities: np.ndarray
+    damping: str | None = "thole"
+    thole_a: float = 0.39
+
+    def response(self, around: Arrangement) -> CrystalResponse:
+        """What an engine asks during its self-consistency; PolarizationCatastrophe where dipoles diverge."""
+        return CrystalResponse(self, around)
+
+    def describe(self) -> dict:
+        """Plain JSON, for journals."""
+        return {
+            "polarizabilities": self.polarizabilities.tolist(),
+            "damping": self.damping,
+            "thole_a": self.thole_a,
+        }
+
+
+class CrystalResponse:
+    """Induced dipoles of a crystal at one arrangement; a `FieldResponse`."""
+
+    def __init__(self, model: PolarizableSurroundings, around: Arrangement):
+        of = around.of
+        self.model, self.around = model, around
+        n = len(around.positions)
+        middle = np.column_stack([of.quantum, np.full(len(of.quantum), n - 1)])
+        self.solver = InducedDipoles(
+            PolarizableSites(
+                around.positions,
+                of.charges,
+                np.append(model.polarizabilities, 0.0),
+                cell=around.cell if of.periodic else None,
+                damping=model.damping,
+                thole_a=model.thole_a,
+                excluded=middle,
+            )
+        )
+        # The cluster's own classical charges are among those of the crystal; what it really holds comes from the engine.
+        _, field, gradient = coulomb_potential(
+            around.positions, around.positions[of.home], of.charges[of.home], derivatives=2
+        )
+        self._field, self._gradient = -field, -gradient
+        self.dipoles = np.zeros((n, 3))
+
+    def respond(self, potentials, fields) -> Induced:
+        """The answer to `potentials` (V, shape=(n_sites,)) and `fields` (V/angstrom, shape=(n_sites, 3))."""
+        of, n_explicit = self.around.of, len(self.around.of.explicit)
+        b = self._field.copy()
+        np.add.at(b, of.explicit, fields[:n_explicit])
+        if of.sphere is not None:
+            b += self.around.far_field(of.sphere.reaction(potentials[n_explicit:]))[1]
+        found = self.solver.solve(b, guess=self.dipoles)
+        self.dipoles = np.array(found.dipoles)
+        charges, dipoles = np.zeros(of.n_sites), np.zeros((of.n_sites, 3))
+        dipoles[:n_explicit] = self.dipoles[of.explicit]
+        if of.sphere is not None:
+            far = self.around.far_potential(
+                self.around.samples, np.zeros(len(self.dipoles)), self.dipoles, derivatives=0
+            )
+            charges[n_explicit:] = of.sphere.charges(far[0])
+        return Induced(charges, dipoles, found.energy)
+
+    def forces(self) -> np.ndarray:
+        """-dE_pol/dx at fixed quantum charge for the last dipoles, in eV/angstrom, shape=(n + 1, 3)."""
+        of = self.around.of
+        forces, _ = self.solver.forces(self.dipoles, self._gradient)
+        home = self.around.positions[of.home]
+        zero = np.zeros(len(self.dipoles))
+        _, of_dipoles = coulomb_potential(home, self.around.positions, zero, dipoles=self.dipoles)
+        forces[of.home] -= of.charges[of.home, None] * of_dipoles
+        return forces
+
+    def describe(self) -> dict:
+        """What determines the answers besides the charges that the engine is given, as plain JSON."""
+        return {
+            **self.model.describe(),
+            "positions": self.around.positions.tolist(),
+            "charges": self.around.of.charges.tolist(),
+            "cell": self.around.cell.tolist(),
+        }

@@ -1,0 +1,216 @@
+"""The charges of an infinite crystal as a quantum cluster in it feels them.
+
+The host is periodic, the cluster is there once. Its electrons feel the lattice sum of all charges but the cluster's own,
+
+    phi(r) = sum_j sum_n q_j k/|r - r_j - n| - sum_(j in cluster) q_j k/|r - r_j|,
+
+in which images of the cluster are made of `image charges` on its atoms. What lies within the reach of the region is
+explicit (sites with an image each, chosen once, so that energies are smooth functions of the positions); the rest is
+carried by charges on a sphere around it (physics/far_field), which follow the positions of all ions. Forces on every ion are
+the exact gradient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from solidqmmm.physics.coulomb import coulomb_energy, coulomb_potential
+from solidqmmm.physics.ewald import ewald_energy, ewald_potential
+from solidqmmm.physics.far_field import FarFieldSphere
+from solidqmmm.physics.geometry import perpendicular_widths
+from solidqmmm.system.point_charges import PointCharges
+
+# Angstrom beyond the outermost atom of the cluster in which its electron density lives.
+DENSITY_MARGIN = 3.0
+# From there to where charges are no longer explicit.
+REACH = 6.0
+
+
+class Surroundings:
+    """Everything about the charges around a cluster that does not change while atoms move.
+
+    Args:
+        reference: Positions of the host's particles in angstrom, those of the cluster contiguous, shape=(n, 3).
+        cell: Cell of the host in angstrom, shape=(3, 3).
+        pbc: Periodic directions, all or none, shape=(3,).
+        charges: In e, those of the cluster's atoms being what their images carry, shape=(n,).
+        quantum: Indices of the cluster's atoms.
+        centred: Further image charge in e at the middle of the cluster (a vacancy has no atom that could carry it).
+        extent: Distance from the middle to the outermost atom that the engine sees, caps included, angstrom.
+        width: Gaussian width of explicit charges in angstrom, 0 for points.
+        reach: See the module; angstrom.
+        n_sites: Charges on the sphere.
+
+    Raises:
+        ValueError: For a host that is periodic along some directions only.
+    """
+
+    def __init__(
+        self, reference, cell, pbc, charges, quantum, *, centred=0.0, extent=None, width=0.0, reach=REACH, n_sites=400
+    ):
+        pbc = np.asarray(pbc, dtype=bool)
+        if pbc.any() and not pbc.all():
+            raise ValueError(
+                "electrostatic embedding needs a host that is periodic in all directions or in none: put vacuum into the "
+                f"cell of a slab and make it periodic, got pbc {pbc.tolist()}"
+            )
+        self.periodic = bool(pbc.all())
+        self.quantum = np.asarray(quantum, dtype=int)
+        # One more site in the middle of the cluster, which follows its atoms.
+        self.charges = np.append(np.asarray(charges, dtype=float), centred)
+        self.n = len(self.charges) - 1
+        self.home = np.append(self.quantum, self.n)
+        reference = self._with_middle(np.asarray(reference, dtype=float))
+        middle = reference[-1]
+        distance = np.linalg.norm(reference[self.quantum] - middle, axis=1).max()
+        self.radius = max(distance, extent or 0.0) + DENSITY_MARGIN
+        self.explicit, self.shift = self._within(reference, np.asarray(cell, dtype=float), self.radius + reach)
+        self.width = float(width)
+        self.sphere = None
+        if self.periodic:
+            self.sphere = FarFieldSphere.around(np.zeros(3), self.radius, self.radius + reach, n_sites)
+
+    @property
+    def n_sites(self) -> int:
+        """Number of charges that the engine is given: explicit ones, then those on the sphere."""
+        return len(self.explicit) + (0 if self.sphere is None else len(self.sphere.sites))
+
+    def at(self, positions, cell) -> Arrangement:
+        """The charges at `positions` of the particles (cluster contiguous, shape=(n, 3)) in the host's `cell`."""
+        return Arrangement(self, self._with_middle(np.asarray(positions, dtype=float)), np.asarray(cell, dtype=float))
+
+    def _with_middle(self, positions) -> np.ndarray:
+        return np.vstack([positions, positions[self.quantum].mean(axis=0)])
+
+    def _within(self, reference, cell, reach):
+        """Indices and lattice shifts of the sites within `reach` of the middle; without a lattice all but the cluster's."""
+        if not self.periodic:
+            others = np.setdiff1d(np.arange(self.n), self.quantum)
+            return others, np.zeros((len(others), 3), dtype=int)
+        middle = reference[-1]
+        home = np.rint((reference - middle) @ np.linalg.inv(cell)).astype(int)
+        counts = np.ceil(reach / perpendicular_widths(cell) + 0.5).astype(int)
+        found = []
+        for shift in np.stack(np.meshgrid(*(np.arange(-m, m + 1) for m in counts), indexing="ij"), -1).reshape(-1, 3):
+            shifts = shift - home
+            shifts[self.home] = shift
+            near = np.linalg.norm(reference + shifts @ cell - middle, axis=1) < reach
+            if not shift.any():
+                near[self.home] = False
+            found.append(np.column_stack([np.flatnonzero(near), shifts[near]]))
+        found = np.vstack(found)
+        if self.charges[-1] == 0:
+            found = found[found[:, 0] < self.n]
+        return found[:, 0], found[:, 1:]
+
+
+@dataclass(frozen=True, eq=False)
+class Arrangement:
+    """Surroundings at given positions.
+
+    Attributes:
+        of: The surroundings.
+        positions: Of all sites in angstrom, the middle of the cluster last, shape=(n + 1, 3).
+        cell: In angstrom, shape=(3, 3).
+    """
+
+    of: Surroundings
+    positions: np.ndarray
+    cell: np.ndarray
+
+    # --- what the engine is given -----------------------------------------------------------------------------
+
+    @cached_property
+    def explicit(self) -> np.ndarray:
+        """Positions of the explicit charges in angstrom, shape=(n_explicit, 3)."""
+        return self.positions[self.of.explicit] + self.of.shift @ self.cell
+
+    @property
+    def samples(self) -> np.ndarray:
+        """Points on the inner sphere, shape=(n_samples, 3)."""
+        return self.of.sphere.samples + self.positions[-1]
+
+    @cached_property
+    def permanent(self) -> PointCharges:
+        """Explicit charges and those on the sphere, in the host's coordinates."""
+        near = PointCharges(self.explicit, self.of.charges[self.of.explicit], self.of.width)
+        if self.of.sphere is None:
+            return near
+        carried = self.of.sphere.charges(self.far_potential(self.samples, self.of.charges, derivatives=0)[0])
+        return near.joined(PointCharges(self.of.sphere.sites + self.positions[-1], carried))
+
+    # --- far fields -------------------------------------------------------------------------------------------
+
+    def far_potential(self, points, charges, dipoles=None, derivatives=1) -> tuple[np.ndarray, ...]:
+        """Potential, field ... at `points` of the sites neither explicit nor the cluster's; see `ewald_potential`."""
+        every = ewald_potential(
+            points, self.positions, charges, self.cell, dipoles=dipoles, derivatives=derivatives, background=True
+        )
+        copies, where = self._copies()
+        near = coulomb_potential(
+            points, where, charges[copies], dipoles=None if dipoles is None else dipoles[copies], derivatives=derivatives
+        )
+        return tuple(a - b for a, b in zip(every, near, strict=True))
+
+    def far_field(self, w, derivatives=1) -> tuple[np.ndarray, ...]:
+        """Potential, field ... of charges `w` at the samples, over the far copies of every site, shape=(n + 1, ...)."""
+        every = ewald_potential(
+            self.positions, self.samples, w, self.cell, derivatives=derivatives, background=True
+        )
+        copies, where = self._copies()
+        near = coulomb_potential(where, self.samples, w, derivatives=derivatives)
+        for total, part in zip(every, near, strict=True):
+            np.subtract.at(total, copies, part)
+        return every
+
+    def _copies(self):
+        """Sites and positions of the copies that are not far: the explicit ones and the cluster's own."""
+        home = self.of.home
+        return np.concatenate([self.of.explicit, home]), np.vstack([self.explicit, self.positions[home]])
+
+    # --- energies of classical charges alone --------------------------------------------------------------------
+
+    def image_energy(self) -> tuple[float, np.ndarray]:
+        """Energy of the cluster's classical charges with their own images in eV, and the forces, shape=(n + 1, 3)."""
+        forces = np.zeros_like(self.positions)
+        if not self.of.periodic:
+            return 0.0, forces
+        home, q = self.of.home, self.of.charges[self.of.home]
+        lattice = ewald_energy(self.positions[home], q, self.cell, background=True)
+        own, own_forces = coulomb_energy(self.positions[home], q)
+        forces[home] = lattice.forces - own_forces
+        return lattice.energy - own, forces
+
+    # --- the way back -------------------------------------------------------------------------------------------
+
+    def forces(self, potentials, site_forces, charges, dipoles=None) -> np.ndarray:
+        """What the quantum charge exerts on the host's particles, in eV/angstrom, shape=(n, 3).
+
+        Args:
+            potentials: Of the quantum charge at the engine's sites in V, shape=(n_sites,).
+            site_forces: On the engine's sites in eV/angstrom, shape=(n_sites, 3).
+            charges: Of all sites in e, shape=(n + 1,).
+            dipoles: Of all sites in e angstrom, shape=(n + 1, 3), or None.
+        """
+        forces = np.zeros_like(self.positions)
+        n_explicit = len(self.of.explicit)
+        np.add.at(forces, self.of.explicit, site_forces[:n_explicit])
+        if self.of.sphere is not None:
+            w = self.of.sphere.reaction(potentials[n_explicit:])
+            far = self.far_field(w, derivatives=1 if dipoles is None else 2)
+            forces += charges[:, None] * far[1]
+            if dipoles is not None:
+                forces += np.einsum("ia,iab->ib", dipoles, far[2])
+            # The sphere is carried by the cluster.
+            forces[-1] += site_forces[n_explicit:].sum(axis=0)
+            forces[-1] += w @ self.far_potential(self.samples, charges, dipoles)[1]
+        return self.without_middle(forces)
+
+    def without_middle(self, forces) -> np.ndarray:
+        """Forces on the particles, that on the middle of the cluster shared by its atoms, shape=(n, 3)."""
+        shared = forces[:-1].copy()
+        shared[self.of.quantum] += forces[-1] / len(self.of.quantum)
+        return shared

@@ -1,0 +1,97 @@
+"""Additive couplings from a study: who carries which charge, and what the quantum cluster's charge must then be."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from solidqmmm.coupling.additive import Additive
+from solidqmmm.engines.factory import parse_settings
+from solidqmmm.system.charges import site_charges
+from solidqmmm.system.cluster import Cluster
+from solidqmmm.system.crystal import Crystal
+from solidqmmm.system.partition import Partition
+from solidqmmm.system.study import Study
+from solidqmmm.system.study_sections import AdditiveSection
+
+# Charges that differ by less are the same (e); those of engines are whole numbers to this.
+_TOLERANCE = 1e-3
+
+
+def is_additive(study: Study) -> bool:
+    """Whether the study embeds an engine by an additive coupling."""
+    return study.qm is not None and study.region is not None and isinstance(study.coupling, AdditiveSection)
+
+
+def cluster_charge(crystal: Crystal, partition: Partition, potential, charge: float) -> float:
+    """Charge of the quantum cluster in e: what is left of the crystal's `charge` for it by the ions around.
+
+    Raises:
+        ValueError: If it is no whole number, with both sums.
+    """
+    around = np.delete(site_charges(crystal, potential), partition.quantum).sum()
+    needed = charge - float(around)
+    if abs(needed - round(needed)) > _TOLERANCE:
+        raise ValueError(
+            f"the ions around the quantum cluster sum to {around:+.4g} e and the crystal to {charge:+g} e, which leaves "
+            f"{needed:+.4g} e for the cluster, no whole number: choose a region of whole formula units, or formal charges "
+            "(host: {charges: ...})"
+        )
+    return float(round(needed))
+
+
+def engine_settings(study: Study, crystal: Crystal, partition: Partition, potential, charge: float):
+    """The study's section `qm` with the charge of the cluster filled in, where the engine has one.
+
+    Raises:
+        ValueError: If the study states another charge; both sums are named.
+    """
+    settings = parse_settings(study.qm)
+    if not is_additive(study) or "charge" not in type(settings).model_fields:
+        return settings
+    needed = cluster_charge(crystal, partition, potential, charge)
+    if "charge" in settings.model_fields_set and abs(settings.charge - needed) > _TOLERANCE:
+        raise ValueError(
+            f"qm.charge: {settings.charge:+g} e stated, but the ions around the {len(partition.quantum)} quantum atoms sum "
+            f"to {charge - needed:+g} e and the crystal to {charge:+g} e, which leaves {needed:+g} e: leave qm.charge out, "
+            "or state the charge of the defect as coupling.charge"
+        )
+    return settings.model_copy(update={"charge": needed})
+
+
+def additive_coupling(study: Study, cluster: Cluster, crystal: Crystal, potential, engine, charge: float) -> Additive:
+    """The study's additive coupling on a crystal whose total charge is `charge` (e).
+
+    Raises:
+        TypeError, ValueError: As `Additive`; for polarizabilities of elements that are not there, or missing ones.
+    """
+    asked = study.coupling
+    charges = site_charges(crystal, potential)
+    around = np.setdiff1d(np.arange(len(crystal)), cluster.quantum)
+    environment, cores = None, None
+    if asked.polarizabilities is not None:
+        from solidqmmm.coupling.polarizable_surroundings import PolarizableSurroundings
+
+        symbols = np.array(crystal.symbols)
+        missing = sorted(set(symbols[around]) - set(asked.polarizabilities))
+        if missing:
+            raise ValueError(
+                f"coupling.polarizabilities: missing for {', '.join(missing)}: give it in angstrom^3 (0 for none)"
+            )
+        alpha = np.array([asked.polarizabilities[symbol] for symbol in symbols])
+        alpha[cluster.quantum] = 0.0
+        damping = None if asked.damping == "none" else asked.damping
+        environment = PolarizableSurroundings(alpha, damping, asked.thole_a)
+    if asked.cores is not None:
+        shapes = {symbol: (core.height, core.width) for symbol, core in asked.cores.items()}
+        cores = np.array([shapes.get(symbol, (np.nan, np.nan)) for symbol in crystal.symbols])
+    return Additive(
+        cluster,
+        engine,
+        crystal.positions,
+        charges,
+        embedding=asked.scheme,
+        charge=charge - charges[around].sum(),
+        environment=environment,
+        cores=cores,
+        width=asked.width,
+    )
