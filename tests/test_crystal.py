@@ -253,7 +253,9 @@ def test_words_that_are_no_files():
         ({"species": ("Sx",)}, "chemical symbols, got Sx"),
         ({"units": "lj"}, "`units` must be"),
         ({"atom_style": "full"}, "`atom_style` must be"),
-        ({"charges": (1.0,)}, "`charges` needs"),
+        ({"charges": (1.0,), "atom_style": "atomic"}, "`charges` needs"),
+        ({"charges": (1.0, 2.0)}, "`charges` needs"),
+        ({"charges": {"O": -2}}, "`charges` must name Si, got O"),
     ],
 )
 def test_wrong_potentials(changes, said):

@@ -167,11 +167,12 @@ def test_charges_by_species(folder):
         "pair_style": "coul/long 8",
         "pair_coeff": "* *",
         "species": ["Mg", "O"],
-        "atom_style": "charge",
         "charges": {"O": -2, "Mg": 2},
+        "commands": ["kspace_style ewald 1e-6"],
     }
     study = Study.from_mapping(GOOD | {"host": host}, folder=folder, schemas=SCHEMAS)
     assert study.potential().charges == (2.0, -2.0)
+    assert study.potential().atom_style == "charge"
 
 
 # --- what is wrong --------------------------------------------------------------------------------------------

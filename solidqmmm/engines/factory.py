@@ -59,8 +59,9 @@ class LammpsSettings(BaseModel):
     pair_coeff: list[str] | str
     species: list[str] | str
     units: Literal["metal", "real"] = "metal"
-    atom_style: Literal["atomic", "charge"] = "atomic"
-    charges: list[float] = Field(default_factory=list)
+    atom_style: Literal["atomic", "charge"] | None = None
+    charges: list[float] | dict[str, float] = Field(default_factory=list)
+    net_charge: float = 0.0
     commands: list[str] = Field(default_factory=list)
 
     def build(self, *, log_dir=None, search_dirs=()) -> Engine:

@@ -13,6 +13,7 @@ from solidqmmm.engines.lammps_session import LammpsSession
 from solidqmmm.engines.protocols import Evaluation
 from solidqmmm.errors import EngineError
 from solidqmmm.runtime import agree_on_failure, world
+from solidqmmm.system.charges import require_net_charge, site_charges
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.potential import Potential
 
@@ -54,7 +55,8 @@ class LammpsEngine:
         The stress is the virial over the volume of the cell that was given, also where that holds vacuum.
 
         Raises:
-            ValueError: For no atoms, or an element that the potential does not know.
+            ValueError: For no atoms, an element that the potential does not know, charges that are missing or (in a periodic
+                cell) do not sum as stated, or an Ewald sum without a periodic cell.
             EngineError: With LAMMPS's own words and the command.
         """
         if len(atoms) == 0:
@@ -111,6 +113,7 @@ class LammpsEngine:
                 "units": potential.units,
                 "atom_style": potential.atom_style,
                 "charges": list(potential.charges),
+                **({"net_charge": potential.net_charge} if potential.net_charge else {}),
                 "commands": list(potential.commands),
             },
             "potential_checksums": potential.checksums(),
@@ -145,11 +148,17 @@ class LammpsEngine:
 
     def _open(self, atoms: Atoms):
         self.close()
+        self.potential.require_periodicity(atoms.pbc)
         cell, self._shift, self._axes = box_around(atoms)
         lengths = np.linalg.norm(cell, axis=1)
         self._room = np.array([np.ones(3), lengths - 1.0])
+        own = {"charges": atoms.arrays["charges"]} if "charges" in atoms.arrays else {}
+        crystal = Crystal(atoms.numbers, atoms.positions + self._shift, cell, atoms.pbc, own)
+        charges = site_charges(crystal, self.potential)
+        if atoms.pbc.all():
+            require_net_charge(crystal, charges, 0.0, self.potential.net_charge)
         self._session = LammpsSession(self.potential, log=self.log)
-        self._session.create(Crystal(atoms.numbers, atoms.positions + self._shift, cell, atoms.pbc))
+        self._session.create(crystal, charges=charges)
         self._session.watch_virial("step", "pe")
         self._kind = _kind(atoms)
 
@@ -183,4 +192,5 @@ def box_around(atoms: Atoms):
 def _kind(atoms: Atoms) -> tuple:
     """What must be equal for a warm start; without periodicity the cell vectors say nothing."""
     cell = atoms.cell.array * atoms.pbc[:, None]
-    return atoms.numbers.tobytes(), cell.tobytes(), atoms.pbc.tobytes()
+    charges = np.asarray(atoms.arrays.get("charges", ()), dtype=float)
+    return atoms.numbers.tobytes(), cell.tobytes(), atoms.pbc.tobytes(), charges.tobytes()

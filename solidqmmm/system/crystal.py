@@ -23,7 +23,8 @@ class Crystal:
         positions: Cartesian positions in angstrom, shape=(n, 3); not necessarily inside the cell.
         cell: Cell vectors as rows in angstrom, shape=(3, 3).
         pbc: Which cell vectors are periodic, shape=(3,).
-        arrays: Further per-atom arrays (charges, coordination, region ...), each of length n.
+        arrays: Further per-atom arrays (coordination, region ...), each of length n. `charges` (e) go before those of the
+            species in a host with charges; NaN leaves an atom the charge of its species.
 
     Raises:
         StructureError: For arrays that do not fit together, a flat cell, or positions that are not finite.
@@ -196,17 +197,24 @@ class Crystal:
         return replace(self, numbers=self.numbers[keep], positions=self.positions[keep], arrays=arrays)
 
     def substituted(self, index: int, element: str) -> Crystal:
-        """With the species of atom `index` replaced by `element`."""
-        numbers = self.numbers.copy()
+        """With the species of atom `index` replaced by `element`, which gets no charge of its own."""
+        numbers, arrays = self.numbers.copy(), dict(self.arrays)
         numbers[self._checked(index)] = chemical_symbols.index(element)
-        return replace(self, numbers=numbers)
+        if "charges" in arrays:
+            arrays["charges"] = np.array(arrays["charges"], dtype=float)
+            arrays["charges"][index] = np.nan
+        return replace(self, numbers=numbers, arrays=arrays)
 
     def with_extra(self, element: str, position) -> Crystal:
-        """With one atom appended (an interstitial) at `position` in angstrom; per-atom arrays get a zero or empty entry."""
+        """With one atom appended (an interstitial) at `position` in angstrom; per-atom arrays get a zero or empty entry,
+        `charges` NaN.
+        """
         arrays = {
             key: np.concatenate([value, np.zeros((1, *np.shape(value)[1:]), dtype=np.asarray(value).dtype)])
             for key, value in self.arrays.items()
         }
+        if "charges" in arrays:
+            arrays["charges"] = np.append(np.asarray(self.arrays["charges"], dtype=float), np.nan)
         return replace(
             self,
             numbers=np.append(self.numbers, chemical_symbols.index(element)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,21 +22,23 @@ class Potential:
         pair_coeff: Arguments of each `pair_coeff` line, such as "* * Si.sw Si".
         species: Chemical symbols in the order of the LAMMPS atom types.
         units: LAMMPS units of the potential: "metal" or "real".
-        atom_style: "atomic" or "charge".
-        charges: Charge of each species in e (atom_style charge), same order as `species`.
+        atom_style: "atomic" or "charge"; by default "charge" where there are charges or a Coulomb style.
+        charges: Charge of each species in e, same order as `species` (or a mapping by symbol).
+        net_charge: What the charges of a charged crystal sum to, in e; a neutral one is always allowed.
         commands: Further LAMMPS lines after the pair coefficients (kspace_style, pair_modify ...).
         search_dirs: Folders in which potential files are looked up, before those that the lammps package ships.
 
     Raises:
-        ValueError: For unknown elements, units or styles.
+        ValueError: For unknown elements, units or styles, or an Ewald style without its kspace_style.
     """
 
     pair_style: str
     pair_coeff: tuple[str, ...]
     species: tuple[str, ...]
     units: str = "metal"
-    atom_style: str = "atomic"
+    atom_style: str | None = None
     charges: tuple[float, ...] = ()
+    net_charge: float = 0.0
     commands: tuple[str, ...] = ()
     search_dirs: tuple[str, ...] = ()
 
@@ -43,7 +46,6 @@ class Potential:
         for name in ("pair_coeff", "commands", "species", "search_dirs"):
             value = getattr(self, name)
             object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(map(str, value)))
-        object.__setattr__(self, "charges", tuple(float(q) for q in self.charges))
         unknown = [symbol for symbol in self.species if symbol not in atomic_numbers]
         if unknown:
             raise ValueError(f"`species` must be chemical symbols, got {', '.join(unknown)}")
@@ -53,10 +55,54 @@ class Potential:
             raise ValueError(f"`species` names an element twice: {self.species}")
         if self.units not in ("metal", "real"):
             raise ValueError(f"`units` must be 'metal' or 'real', got {self.units!r}")
+        self._settle_charges()
+        if self.needs_kspace and not any(line.split()[:1] == ["kspace_style"] for line in self.commands):
+            raise ValueError(
+                f"pair_style {self.pair_style} leaves the long range to an Ewald sum, which is missing: give `commands: "
+                '["kspace_style ewald 1e-6"]`, or pppm beyond a few thousand atoms'
+            )
+
+    def _settle_charges(self):
+        charges = self.charges
+        if isinstance(charges, Mapping):
+            if set(charges) != set(self.species):
+                raise ValueError(f"`charges` must name {', '.join(self.species)}, got {', '.join(charges)}")
+            charges = [charges[symbol] for symbol in self.species]
+        object.__setattr__(self, "charges", tuple(float(q) for q in charges))
+        if self.atom_style is None:
+            object.__setattr__(self, "atom_style", "charge" if self.charges or self.has_coulomb else "atomic")
         if self.atom_style not in ("atomic", "charge"):
             raise ValueError(f"`atom_style` must be 'atomic' or 'charge', got {self.atom_style!r}")
         if self.charges and (self.atom_style != "charge" or len(self.charges) != len(self.species)):
-            raise ValueError("`charges` needs atom_style 'charge' and one value for each species")
+            raise ValueError("`charges` needs atom_style 'charge' (or none) and one value for each species")
+
+    @property
+    def has_coulomb(self) -> bool:
+        """Whether the pair style has a Coulomb part, whose charges must be known."""
+        return bool(_COULOMB.search(self.pair_style))
+
+    @property
+    def needs_kspace(self) -> bool:
+        """Whether the pair style leaves the long range of its Coulomb part to a kspace_style."""
+        return bool(_LONG_COULOMB.search(self.pair_style))
+
+    def require_periodicity(self, pbc):
+        """ValueError if an Ewald sum is asked for in a cell that is not periodic in all directions (`pbc`, shape=(3,)).
+
+        A slab, periodic along the first two vectors, has LAMMPS's correction `kspace_modify slab`.
+        """
+        lines = [line.split() for line in self.commands]
+        asked = [words[1] for words in lines if words[:1] == ["kspace_style"] and words[1:2] != ["none"]]
+        if not asked or asked[0].startswith("msm") or all(pbc):
+            return
+        slab = any(words[:1] == ["kspace_modify"] and "slab" in words for words in lines)
+        if slab and pbc[0] and pbc[1]:
+            return
+        letters = " ".join("p" if periodic else "f" for periodic in pbc)
+        raise ValueError(
+            f"pair_style {self.pair_style} with kspace_style {asked[0]} needs a periodic cell, got boundaries {letters}: an "
+            "isolated cluster takes coul/wolf, coul/dsf or coul/cut, a slab `kspace_modify slab 3.0` (with boundaries p p f)"
+        )
 
     def type_of(self, symbol: str) -> int:
         """LAMMPS atom type (from 1) of a chemical symbol.
@@ -126,6 +172,8 @@ def lammps_potentials_dir() -> Path:
     raise EnvironmentProblem(f"the lammps package at {root} ships no potentials folder: reinstall lammps[mpi]")
 
 
+_COULOMB = re.compile(r"\b(coul|tip4p)\b")
+_LONG_COULOMB = re.compile(r"\b(coul|tip4p|gauss|slater)/(long|msm)\b")
 _NUMBER = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
 _TYPES = re.compile(r"^(\d+\*?\d*|\*\d*)$")
 

@@ -129,32 +129,20 @@ class HostSection(Section):
     ]
     species: Annotated[tuple[Element, ...], BeforeValidator(lambda v: _tupled(v))] = Field(min_length=1)
     units: Literal["metal", "real"] = "metal"
-    atom_style: Literal["atomic", "charge"] = "atomic"
+    atom_style: Literal["atomic", "charge"] | None = None
     charges: dict[str, float] | tuple[float, ...] | None = None
+    net_charge: float = 0.0
     commands: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _is_a_potential(self):
-        if isinstance(self.charges, dict) and set(self.charges) != set(self.species):
-            raise ValueError(f"`charges` must name {', '.join(self.species)}, got {', '.join(self.charges)}")
         self.potential()
         return self
 
     def potential(self, *search_dirs) -> Potential:
         """The potential, its files looked up in `search_dirs` first."""
-        charges = self.charges or ()
-        if isinstance(charges, dict):
-            charges = tuple(charges[symbol] for symbol in self.species)
-        return Potential(
-            pair_style=self.pair_style,
-            pair_coeff=self.pair_coeff,
-            species=self.species,
-            units=self.units,
-            atom_style=self.atom_style,
-            charges=charges,
-            commands=self.commands,
-            search_dirs=tuple(map(str, search_dirs)),
-        )
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return Potential(**fields | {"charges": self.charges or ()}, search_dirs=tuple(map(str, search_dirs)))
 
 
 def _tupled(value):
