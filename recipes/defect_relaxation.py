@@ -73,6 +73,7 @@ def run(
             qmmm, fmax=fmax, max_qm_calls=max_qm_calls, algorithm=algorithm, trust_radius=trust_radius, progress=progress
         )
         energy, terms, reason = qmmm.energy(), qmmm.energy_terms(), qmmm.energy_missing_reason
+        embedding = qmmm.embedding()
     formation, mu, formation_reason = formation_energy(
         model, energy, reason, chemical_potentials or {}, fmax=fmax, max_qm_calls=max_qm_calls, progress=progress
     )
@@ -103,6 +104,7 @@ def run(
         displacement_norm_A=np.linalg.norm(moved, axis=1)[shown],
         displacement_label=model.partition.names()[shown],
         trace=outcome.trace,
+        **embedding,
         **described(model),
     )
 

@@ -46,6 +46,7 @@ def run(*, model: Model, workdir: Path | None = None, progress=None) -> SinglePo
             stress_missing_reason=qmmm.stress_missing_reason,
             partition=model.partition.names().tolist(),
             structure=stored_structure(model.crystal, model.partition, workdir, "structure.extxyz"),
+            **qmmm.embedding(),
             **described(model),
         )
     if progress is not None:

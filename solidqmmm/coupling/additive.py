@@ -90,7 +90,7 @@ class Additive:
         self.quantum = (QuantumSide if embedding == "mechanical" else FieldSide)(cluster, engine)
         self._core_rows = self._near_cores(cores)
         self._core_shapes = None if cores is None else np.asarray(cores)[self.surroundings.explicit[self._core_rows]]
-        self.report: dict = {}
+        self._last = None
 
     @property
     def learnt(self) -> np.ndarray:
@@ -127,7 +127,7 @@ class Additive:
         forces = around.forces(at_sites[0], given.charges[:, None] * at_sites[1], self.surroundings.charges)
         own = np.zeros_like(around.positions)
         own[home] = q[:, None] * field
-        self.report = {"region_charge_e": self.charge}
+        self._last = around, None, None
         return {"qm_mm_electrostatic": float(q @ potential)}, forces + around.without_middle(own)
 
     def _density(self, around: Arrangement, region, cell):
@@ -147,13 +147,22 @@ class Additive:
         forces += around.forces(found.potentials, found.charge_forces, charges, dipoles)
         if found.core_forces is not None:
             forces += self._core_forces(found.core_forces)
-        self.report = self._reported(found, dipoles)
+        self._last = around, found, dipoles
         return terms, forces, self.cluster.region_forces(found.forces, region, cell)
 
-    def _reported(self, found, dipoles) -> dict:
-        report = {"region_charge_e": self.charge, **{k: found.info[k] for k in ("scf_iterations",) if k in found.info}}
+    def report(self) -> dict:
+        """About the last evaluation, the fields of `results.embedded.EmbeddedResult` that there are."""
+        around, found, dipoles = self._last
+        report = {
+            "region_charge_e": self.charge,
+            "region_potential_rms_error_eV": around.potential_error(),
+        }
+        if found is None:
+            return report
+        if "scf_iterations" in found.info:
+            report["scf_iterations"] = found.info["scf_iterations"]
         if dipoles is not None:
-            report["dipoles_e_A"] = dipoles[:-1].tolist()
+            report["dipoles_e_A"] = dipoles[:-1]
         if found.spill_out is not None:
             n = len(self.surroundings.explicit)
             cations = self.surroundings.charges[self.surroundings.explicit] > 0

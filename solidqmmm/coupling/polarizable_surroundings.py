@@ -3,8 +3,8 @@
     E_pol[rho] = -1/2 b.(alpha^-1 - T)^-1 b,    b = E(ions, all images of the cluster) + E[rho]
 
 T holds all periodic images; rho is there once. Near sites feel the density itself and give their dipoles to the engine;
-far ones are reached by the charges on the sphere, in both directions with the same map (see `surroundings`), so that E_pol is
-one functional of the density and its derivatives are what the engine is given.
+far ones are reached by the charges on the sphere, in both directions with the same map (see `surroundings`), so that E_pol
+is one functional of the density and its derivatives are what the engine is given.
 """
 
 from __future__ import annotations

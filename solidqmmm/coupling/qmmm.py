@@ -36,7 +36,9 @@ class QMMM:
     ):
         self.partition = partition or Partition(np.zeros(len(crystal), dtype=np.int8))
         self.coupling = coupling
-        self.host = LammpsHost(crystal, potential, frozen=self.partition.frozen, log=log)
+        # An additive coupling takes its atoms out of the host's own pair and Coulomb sums.
+        excluded = getattr(coupling, "excluded", ())
+        self.host = LammpsHost(crystal, potential, frozen=self.partition.frozen, excluded=excluded, log=log)
         if coupling is not None:
             self.host.attach(coupling)
 
@@ -85,7 +87,19 @@ class QMMM:
         if not self.has_energy:
             return {}
         given = self.contribution()
-        return {"mm": self.host.energy() - given.energy, **given.terms}
+        terms = {"mm": self.host.energy() - given.energy, **given.terms}
+        if len(self.host.excluded):
+            terms["qm_mm_short_range"] = self.host.excluded_pair_energy()
+            terms["mm"] -= terms["qm_mm_short_range"]
+        return terms
+
+    def embedding(self) -> dict:
+        """What an additive coupling says about its cluster among the crystal's charges (`results.embedded`); else empty."""
+        report = getattr(self.coupling, "report", None)
+        if report is None:
+            return {}
+        self.host.evaluate()
+        return report()
 
     def forces(self) -> np.ndarray:
         """Total forces in eV/angstrom, zero on frozen atoms, shape=(n, 3)."""
@@ -105,6 +119,8 @@ class QMMM:
         if not self.has_energy:
             return f"the coupling '{self.coupling.name}' has no energy, and so no virial"
         if self.contribution().virial is None:
+            if len(self.host.excluded):
+                return f"the coupling '{self.coupling.name}' has no virial"
             return "the engine of this periodic cluster gives no stress"
         return None
 

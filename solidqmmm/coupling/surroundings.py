@@ -19,7 +19,7 @@ import numpy as np
 
 from solidqmmm.physics.coulomb import coulomb_energy, coulomb_potential
 from solidqmmm.physics.ewald import ewald_energy, ewald_potential
-from solidqmmm.physics.far_field import FarFieldSphere
+from solidqmmm.physics.far_field import FarFieldSphere, evenly_on_sphere
 from solidqmmm.physics.geometry import perpendicular_widths
 from solidqmmm.system.point_charges import PointCharges
 
@@ -27,6 +27,8 @@ from solidqmmm.system.point_charges import PointCharges
 DENSITY_MARGIN = 3.0
 # From there to where charges are no longer explicit.
 REACH = 6.0
+# Points around every quantum atom at which the potential is checked, and how far from it they are (angstrom).
+_PROBES, _PROBE = 12, 1.3
 
 
 class Surroundings:
@@ -183,6 +185,18 @@ class Arrangement:
         own, own_forces = coulomb_energy(self.positions[home], q)
         forces[home] = lattice.forces - own_forces
         return lattice.energy - own, forces
+
+    def potential_error(self) -> float:
+        """Root mean square of what the engine's charges, as points, lack of the lattice sum in the region, in V."""
+        if self.of.sphere is None:
+            return 0.0
+        atoms = self.positions[self.of.quantum]
+        points = (atoms[:, None] + _PROBE * evenly_on_sphere(_PROBES)).reshape(-1, 3)
+        home, given = self.of.home, self.permanent
+        lattice = ewald_potential(points, self.positions, self.of.charges, self.cell, derivatives=0, background=True)[0]
+        own = coulomb_potential(points, self.positions[home], self.of.charges[home], derivatives=0)[0]
+        shown = coulomb_potential(points, given.positions, given.charges, derivatives=0)[0]
+        return float(np.sqrt(np.mean((lattice - own - shown) ** 2)))
 
     # --- the way back -------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from solidqmmm.results.base import Result
+from solidqmmm.results.embedded import EmbeddedResult
 from solidqmmm.results.fields import or_reason, require_reason, same_length, set_array
 
 
@@ -64,7 +64,7 @@ class RelaxationTrace:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class DefectRelaxationResult(Result):
+class DefectRelaxationResult(EmbeddedResult):
     """A defect, relaxed in its crystal.
 
     Attributes:
@@ -141,6 +141,7 @@ class DefectRelaxationResult(Result):
     relaxed_structure: dict | None = None
 
     def __post_init__(self):
+        super().__post_init__()
         require_reason(self, "energy_eV", "energy_missing_reason")
         default = "not computed" if self.energy_eV is not None else self.energy_missing_reason
         require_reason(self, "formation_energy_eV", "formation_energy_missing_reason", default=default)
@@ -164,6 +165,7 @@ class DefectRelaxationResult(Result):
             ("host", self.host),
             ("engine", self.engine),
             ("coupling", self.coupling),
+            *self.embedding_rows(),
             ("converged", f"{'yes' if self.converged else 'no'}, after {self.n_qm_calls} quantum calls"),
             (
                 "largest force",

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from solidqmmm.results.base import Result
+from solidqmmm.results.embedded import EmbeddedResult
 from solidqmmm.results.fields import or_reason, require_reason, set_array
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class SinglePointResult(Result):
+class SinglePointResult(EmbeddedResult):
     """Energy, forces and stress of one configuration.
 
     Attributes:
@@ -56,6 +56,7 @@ class SinglePointResult(Result):
     structure: dict | None = None
 
     def __post_init__(self):
+        super().__post_init__()
         require_reason(self, "energy_eV", "energy_missing_reason")
         require_reason(self, "stress_GPa", "stress_missing_reason", default="not computed")
         set_array(self, "forces_eV_per_A", shape=(-1, 3))
@@ -81,6 +82,7 @@ class SinglePointResult(Result):
             ("quantum atoms", f"{self.n_atoms_qm} and {self.n_link_atoms} link atoms"),
             ("energy", or_reason(self.energy_eV, "eV", self.energy_missing_reason)),
             *((f"  {term}", f"{value:.6f} eV") for term, value in self.energy_terms_eV.items()),
+            *self.embedding_rows(),
             ("largest force", f"{self.max_force_eV_per_A:.4f} eV/angstrom"),
         ]
         if self.stress_GPa is None:

@@ -358,7 +358,52 @@ class ForceMixingSection(Section):
     net_force: Literal["core", "region", "none"] = "core"
 
 
-Coupling = Annotated[SubtractiveSection | ForceMixingSection, Field(discriminator="scheme")]
+class CoreSection(Section):
+    """V(r) = height exp(-r^2 / 2 width^2): repels the quantum electrons from an ion of the boundary (eV, angstrom)."""
+
+    EXAMPLE: ClassVar[str] = "{height: 30, width: 0.5}"
+
+    height: float = Field(ge=0)
+    width: float = Field(gt=0)
+
+
+class AdditiveSection(Section):
+    """E = E_MM without the quantum atoms' charges and mutual pairs + E_QM in the field of the ions, each pair counted once.
+
+    Attributes:
+        scheme: What the quantum electrons feel: nothing (fixed charges stand for them), the ions' charges, or these and the
+            dipoles that they induce.
+        charge: Total charge of the crystal with its defect in e (the defect's charge state). That of the quantum cluster
+            follows from it and the ions' charges.
+        width: Gaussian width of the ions near the cluster, angstrom.
+        cores: Repulsive cores of ions at the boundary, by element.
+        polarizabilities: In angstrom^3 by element; for `polarizable` only.
+        damping: Of dipoles and charges near each other.
+        thole_a: Parameter of the exponential damping.
+    """
+
+    EXAMPLE: ClassVar[str] = "{scheme: electrostatic}"
+
+    scheme: Literal["mechanical", "electrostatic", "polarizable"]
+    charge: float = 0.0
+    width: float = Field(default=0.5, ge=0)
+    cores: dict[Element, CoreSection] | None = None
+    polarizabilities: dict[Element, Annotated[float, Field(ge=0)]] | None = None
+    damping: Literal["thole", "linear", "none"] = "thole"
+    thole_a: float = Field(default=0.39, gt=0)
+
+    @model_validator(mode="after")
+    def _fits_the_scheme(self):
+        if self.scheme == "polarizable" and not self.polarizabilities:
+            raise ValueError("`polarizable` needs `polarizabilities` by element (angstrom^3), such as {Mg: 0.09, O: 1.65}")
+        if self.scheme != "polarizable" and self.polarizabilities:
+            raise ValueError(f"`polarizabilities` belong to scheme polarizable, got scheme {self.scheme}")
+        if self.scheme == "mechanical" and self.cores:
+            raise ValueError("`cores` repel electrons that feel the crystal; scheme mechanical has none of these")
+        return self
+
+
+Coupling = Annotated[SubtractiveSection | ForceMixingSection | AdditiveSection, Field(discriminator="scheme")]
 
 
 class MatchTargets(Section):

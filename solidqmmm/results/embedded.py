@@ -1,0 +1,48 @@
+"""What results say about a quantum cluster among the charges of its crystal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from solidqmmm.results.base import Result
+from solidqmmm.results.fields import set_array
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EmbeddedResult(Result):
+    """Fields that results of additive couplings share; None with other couplings.
+
+    Attributes:
+        region_charge_e: Charge of the quantum cluster in e.
+        dipoles_e_A: Induced dipoles of the host's particles in e angstrom, shape=(n, 3).
+        scf_iterations: Iterations of the engine's self-consistency at the last evaluation.
+        region_potential_rms_error_eV: Error of the crystal's potential inside the region, per unit charge, against Ewald sums.
+        spill_out_e: Electrons of the cluster within 1 angstrom of cations outside it.
+    """
+
+    region_charge_e: float | None = None
+    dipoles_e_A: np.ndarray | None = None
+    scf_iterations: int | None = None
+    region_potential_rms_error_eV: float | None = None
+    spill_out_e: float | None = None
+
+    def __post_init__(self):
+        set_array(self, "dipoles_e_A", shape=(-1, 3))
+
+    def embedding_rows(self) -> list[tuple[str, str]]:
+        """Rows of label and value for a table, of what there is."""
+        rows = []
+        if self.region_charge_e is not None:
+            rows.append(("charge of the cluster", f"{self.region_charge_e:+g} e"))
+        if self.dipoles_e_A is not None:
+            largest = np.linalg.norm(self.dipoles_e_A, axis=1).max(initial=0.0)
+            rows.append(("largest induced dipole", f"{largest:.4f} e angstrom"))
+        if self.scf_iterations is not None:
+            rows.append(("iterations of the SCF", str(self.scf_iterations)))
+        if self.region_potential_rms_error_eV is not None:
+            rows.append(("error of the potential", f"{1e3 * self.region_potential_rms_error_eV:.2g} meV (RMS in the region)"))
+        if self.spill_out_e is not None:
+            rows.append(("electrons on outer cations", f"{self.spill_out_e:.4f}"))
+        return rows
