@@ -13,10 +13,11 @@ from scipy import linalg
 from solidqmmm.errors import RegionError, SolidQMMMError, StudyError
 from solidqmmm.physics.condensation import PartitionedCrystal
 from solidqmmm.physics.localized_modes import CM1_PER_THZ, frequencies_THz
+from solidqmmm.procedures.bulk_lattice import BulkLattice
 from solidqmmm.procedures.bulk_phonons import bulk_phonons, commensurate_points
 from solidqmmm.procedures.defect_modes import core_atoms, crystal_at_rest, isotope_masses, masses_of
 from solidqmmm.procedures.hybrid_hessian import hybrid_hessian
-from solidqmmm.procedures.infinite_host import BulkLattice, infinite_modes
+from solidqmmm.procedures.infinite_host import infinite_modes
 from solidqmmm.procedures.symmetry_of import defect_operations
 from solidqmmm.results.base import Result
 

@@ -11,14 +11,12 @@ from solidqmmm.physics.condensation import PartitionedCrystal
 from solidqmmm.physics.dynamic_condensation import dynamic_modes
 from solidqmmm.physics.greens_function import (
     LatticeDefect,
-    defect_density,
     detached,
     host_greens_function,
     infinite_host_modes,
     mass_defect,
     motion_of_sites,
 )
-from solidqmmm.physics.local_density import recursion, terminated_density
 from solidqmmm.physics.localized_modes import CM1_PER_THZ, frequencies_THz, squared_frequencies
 from solidqmmm.physics.perfect_lattice import PerfectLattice
 
@@ -218,28 +216,6 @@ def test_added_atom():
     infinite = infinite_host_modes(chain(), LatticeDefect([[0, 0]], [[k, -k], [-k, k]], [1.0, mass]), 4.01)
     np.testing.assert_allclose(infinite.squared, modes.squared, rtol=1e-9)
     assert 1 < infinite.participating_atoms[0] < 3
-
-
-def test_local_density_of_the_perfect_and_the_defective_chain_equals_the_recursion():
-    top, nu = float(frequencies_THz(4.0)), np.linspace(1.0, 60.0, 60)
-    masses = np.ones(4000)
-    for mass in (1.0, 0.4, 5.0):
-        masses[0] = mass
-        s = sparse.diags_array(masses**-0.5)
-        by_recursion = terminated_density(
-            nu, recursion(sparse.csr_array(s @ ring(4000) @ s), np.eye(1, 4000)[0], 20), top, width=0.2
-        )
-        by_dyson = defect_density(nu, chain(), mass_defect(chain(), [0, 0], mass), width=0.2, mesh=4000)
-        np.testing.assert_allclose(by_dyson[:, 0, 0], by_recursion, rtol=1e-6)
-
-
-def test_density_of_the_defect_integrates_to_one_on_every_site():
-    """A mass and the springs next to it changed; the tails of the Lorentzians are all that a long interval misses."""
-    stiffness = np.array([[0.5, -0.5, 0], [-0.5, 1.0, -0.5], [0, -0.5, 0.5]])
-    defect = LatticeDefect([[-1, 0], [0, 0], [1, 0]], stiffness, [1.0, 0.5, 1.0])
-    nu = np.concatenate([np.linspace(0.05, 60, 1500), np.geomspace(60.1, 3000, 200)])
-    density = defect_density(nu, chain(), defect, width=0.3, mesh=600)
-    np.testing.assert_allclose(np.trapezoid(density[:, :, 0], nu, axis=0), 1, atol=0.01)
 
 
 def test_too_close_to_the_band_says_so():

@@ -30,8 +30,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg
 
-from solidqmmm.physics.local_density import density_of_greens_function
-from solidqmmm.physics.localized_modes import THZ
 from solidqmmm.physics.nonlinear_modes import Stiffness, nonlinear_modes
 from solidqmmm.physics.perfect_lattice import PerfectLattice
 
@@ -199,30 +197,6 @@ def motion_of_sites(
     g, _ = _on_mesh(lattice, modes.squared[k], everywhere, mesh, ACCURACY)
     G = _between(g, lattice, everywhere)
     return (G[: d * len(sites), d * len(sites) :] @ force).reshape(-1, d)
-
-
-def defect_density(
-    frequencies, lattice: PerfectLattice, defect: LatticeDefect, *, width: float, mesh: int
-) -> np.ndarray:
-    """Local density of states on each perturbed site and added atom, per direction, in 1/THz, shape=(m, p + a, d).
-
-    Args:
-        frequencies: nu in THz, positive, shape=(m,).
-        lattice: The perfect crystal.
-        defect: What the defect changes; dK = 0 and the host's masses give the perfect crystal.
-        width: delta in THz, the half width of the Lorentzian that every mode becomes.
-        mesh: Wave vectors in each direction; it must resolve `width`.
-    """
-    d, p = lattice.d, len(defect.sites) * lattice.d
-    masses = np.repeat(defect.masses, d)
-    change = np.diag(masses)
-    change[:p, :p] -= np.diag(np.repeat(lattice.masses[defect.sites[:, -1]], d))
-    density = []
-    for w in (np.asarray(frequencies, dtype=float) + 1j * width) / THZ:
-        E = w**2 * change - defect.stiffness
-        E[:p, :p] += linalg.inv(host_greens_function(lattice, w**2, defect.sites, mesh=mesh))
-        density.append(density_of_greens_function(w, masses * np.diag(linalg.inv(E))))
-    return np.array(density).reshape(len(density), len(defect.masses), d)
 
 
 def _on_mesh(lattice, squared, sites, mesh, accuracy):

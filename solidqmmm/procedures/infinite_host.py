@@ -1,10 +1,14 @@
-"""A defect's modes in a host without end: the supercell says what the defect changes, the perfect lattice gives the rest.
+"""A defect in a host without end: the supercell says what the defect changes, the perfect lattice gives the rest.
 
     dK = K(crystal with the defect) - K(perfect),     det(1 - G0(lambda) (dK - lambda dM)) = 0
 
 on the perturbed sites (`physics.greens_function`). K(perfect) is made of the bulk's force constants by phonopy. Sites are
-perturbed where a block of dK exceeds a tolerance, the nearest first; dK on them is made to obey the acoustic sum rule. What
-is left of the supercell's size is the relaxation: the atoms of a finite crystal are not where those of an infinite one are.
+perturbed where a block of dK exceeds a tolerance, the nearest first, and where an isotope is named. What is left of the
+supercell's size is the relaxation: the atoms of a finite crystal are not where those of an infinite one are.
+
+Between the perturbed sites dK is left as it is. A coupling to a site that was left out has gone, but its share of the sites'
+own blocks stays, as if that site stood still, which in a local mode it does. The acoustic sum rule would take that share as
+well: with the five sites around carbon in silicon it puts the mode at 763.6 1/cm instead of 750.55 (750.56 in 4096 atoms).
 """
 
 from __future__ import annotations
@@ -12,10 +16,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
 
 from solidqmmm.errors import RegionError, SolidQMMMError
-from solidqmmm.physics.force_constants import symmetrized, with_sum_rule
+from solidqmmm.physics.defect_spectrum import defect_spectrum
 from solidqmmm.physics.geometry import unwrapped
 from solidqmmm.physics.greens_function import (
     InfiniteModes,
@@ -24,18 +27,18 @@ from solidqmmm.physics.greens_function import (
     motion_of_sites,
 )
 from solidqmmm.physics.localized_modes import frequencies_THz, squared_frequencies
-from solidqmmm.physics.perfect_lattice import PerfectLattice
+from solidqmmm.procedures.bulk_lattice import BulkLattice
 from solidqmmm.procedures.bulk_phonons import BulkPhonons
 
 TOLERANCE = 1e-3  # eV/angstrom^2; force constants of bonds are of the order of ten
 MOST_SITES = 150
-MARGINS = (
-    2e-3,
-    1e-2,
-    3e-2,
-)  # relative distances from the bands, the first that a mesh of wave vectors resolves
-_SAME_PLACE = 0.05  # angstrom
+MOST_SITES_OF_SPECTRUM = 50  # a matrix of them is inverted at every frequency
+#: Relative distances from the bands; the first that a mesh of wave vectors resolves is taken.
+MARGINS = (2e-3, 1e-2, 3e-2)
 _SAME_SHELL = 1e-3  # angstrom
+_SAME_MASS = 1e-9  # amu
+_RING = 185.0  # angstrom, around the crystal whose wave vectors the mesh of a spectrum are
+_MOST_NUMBERS = 4_000_000  # of the dynamical matrices on that mesh
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,73 +67,23 @@ class InfiniteHostModes:
     margin: float
 
 
-class BulkLattice:
-    """The perfect crystal as blocks of force constants between cells, from phonopy.
+@dataclass(frozen=True, eq=False)
+class Perturbation:
+    """Where a crystal differs from the perfect lattice, and by how much.
 
     Attributes:
-        lattice: For Green's functions.
-        blocks: K(0, R) by cell R, in eV/angstrom^2, shape=(3 b, 3 b) each.
-        cell: Primitive vectors in angstrom, shape=(3, 3).
-        positions: Of the atoms of the cell in angstrom, shape=(b, 3).
+        defect: The difference, for Green's functions.
+        atoms: The perturbed sites' atoms in the crystal with the defect (-1 for the vacant site), added ones last.
+        left_out: Largest |dK| of a site that was left out, eV/angstrom^2.
+        others: Atoms that were asked for and are not perturbed, shape=(o,).
+        other_sites: Their sites, shape=(o, 4).
     """
 
-    def __init__(self, bulk: BulkPhonons):
-        primitive, supercell = bulk.phonopy.primitive, bulk.phonopy.supercell
-        vectors, counts = primitive.get_smallest_vectors()
-        x, n = primitive.scaled_positions, len(primitive)
-        in_cell = [primitive.p2p_map[k] for k in primitive.s2p_map]
-        K = bulk.phonopy.force_constants
-        rows = primitive.p2s_map if len(K) == len(supercell) else range(n)
-        blocks: dict[tuple, np.ndarray] = {}
-        for s, row in enumerate(rows):
-            for i, t in enumerate(in_cell):
-                many, start = counts[i, s]
-                for vector in vectors[start : start + many]:
-                    R = tuple(int(k) for k in np.rint(vector - x[t] + x[s]))
-                    block = blocks.setdefault(R, np.zeros((3 * n, 3 * n)))
-                    block[3 * s : 3 * s + 3, 3 * t : 3 * t + 3] += K[row, i] / many
-        zero = np.zeros((3 * n, 3 * n))
-        self.blocks = {
-            R: (blocks.get(R, zero) + blocks.get(tuple(-k for k in R), zero).T) / 2
-            for R in {*blocks, *(tuple(-k for k in R) for R in blocks)}
-        }
-        self.cell, self.positions = np.array(primitive.cell), np.array(primitive.positions)
-        self.numbers = np.array(primitive.numbers)
-        self.lattice = PerfectLattice.from_blocks(
-            list(self.blocks), list(self.blocks.values()), np.array(primitive.masses)
-        )
-
-    def sites(self, positions, numbers) -> np.ndarray:
-        """Cell and atom of points of the perfect crystal, shape=(p, 4).
-
-        Raises:
-            SolidQMMMError: If they are no sites of this lattice.
-        """
-        inverse = np.linalg.inv(self.cell)
-        for origin in np.flatnonzero(self.numbers == numbers[0]):
-            scaled = (positions - positions[0] + self.positions[origin])[:, None] - self.positions
-            scaled = scaled @ inverse
-            cells = np.rint(scaled)
-            off = np.linalg.norm((scaled - cells) @ self.cell, axis=2)
-            off = np.where(self.numbers == numbers[:, None], off, np.inf)
-            atom = off.argmin(axis=1)
-            if off.min(axis=1).max() < _SAME_PLACE:
-                return np.column_stack([cells[np.arange(len(atom)), atom].astype(int), atom])
-        raise SolidQMMMError(
-            "the supercell is no repetition of the primitive cell whose phonons were computed"
-        )
-
-    def between(self, sites) -> np.ndarray:
-        """K(perfect) between sites in eV/angstrom^2, shape=(p, p, 3, 3)."""
-        p = len(sites)
-        K = np.zeros((p, p, 3, 3))
-        for a in range(p):
-            for b in range(p):
-                block = self.blocks.get(tuple((sites[b, :3] - sites[a, :3]).tolist()))
-                if block is not None:
-                    s, t = 3 * sites[a, 3], 3 * sites[b, 3]
-                    K[a, b] = block[s : s + 3, t : t + 3]
-        return K
+    defect: LatticeDefect
+    atoms: np.ndarray
+    left_out: float
+    others: np.ndarray
+    other_sites: np.ndarray
 
 
 def infinite_modes(
@@ -146,73 +99,149 @@ def infinite_modes(
     """Modes of the model's defect outside the bands of an infinite host.
 
     Args:
-        model: A `procedures.build.Model` with a defect.
+        model: A `procedures.build.Model` with a defect, or with isotopes of its own in `masses`.
         rest: The `CrystalAtRest`.
-        bulk: Phonons of the perfect host with the same masses.
+        bulk: Phonons of the perfect host with the masses of its elements.
         core: Atoms whose motion is wanted, shape=(q,).
         masses: Of the supercell's atoms in amu, shape=(n,).
         tolerance: Change of force constants that makes a site a perturbed one, eV/angstrom^2.
         most_sites: Largest number of them; shells of equal distance stay whole.
 
     Raises:
-        ValueError: Without a defect.
+        ValueError: If nothing differs from the perfect crystal.
         RegionError: If the supercell is so small that forces reach around it.
         SolidQMMMError: If no mesh of wave vectors resolves the neighbourhood of the bands.
     """
-    if model.defect is None:
-        raise ValueError("host: infinite needs a `defect`: a perfect crystal has no modes outside its bands")
+    host = BulkLattice(bulk)
+    found = perturbation(model, rest, host, masses, core, tolerance=tolerance, most_sites=most_sites)
+    modes, margin = _sought(host.lattice, found.defect, bulk.bands_THz)
+    k, n = len(modes.squared), len(model.crystal)
+    u, there = np.zeros((k, n, 3)), found.atoms >= 0
+    u[:, found.atoms[there]] = modes.displacements[:, there]
+    for mode in range(k if len(found.others) else 0):
+        u[mode, found.others] = motion_of_sites(host.lattice, found.defect, modes, mode, found.other_sites)
+    weighted = u * np.sqrt(masses)[None, :, None]
+    weights = np.sum(weighted[:, core] ** 2, axis=(1, 2))
+    weighted[:, found.others] = 0.0
+    return InfiniteHostModes(
+        frequencies_THz=frequencies_THz(modes.squared),
+        displacements=u,
+        core_weights=weights,
+        participating_atoms=modes.participating_atoms,
+        eigenvectors=weighted,
+        n_sites=len(found.atoms),
+        left_out=found.left_out,
+        margin=margin,
+    )
+
+
+def infinite_spectrum(
+    model, rest, bulk: BulkPhonons, core, masses, frequencies_THz, *, width_THz: float, mesh: int | None = None
+) -> np.ndarray:
+    """Local densities of states of the core's atoms in an infinite host, 3 per atom, in 1/THz, shape=(q, m).
+
+    Args:
+        model, rest, bulk, core, masses: See `infinite_modes`.
+        frequencies_THz: Where, shape=(m,).
+        width_THz: Half width at half maximum of the kernel of `physics.defect_spectrum`.
+        mesh: Wave vectors in each direction; None takes those of a crystal that is 185 angstrom wide, fewer for large cells.
+
+    Raises:
+        ValueError, RegionError: As `infinite_modes`.
+    """
+    host = BulkLattice(bulk)
+    found = perturbation(model, rest, host, masses, core, most_sites=MOST_SITES_OF_SPECTRUM)
+    p, o, n = len(found.defect.sites), len(found.others), len(found.atoms)
+    moved = np.concatenate([np.arange(p), np.arange(p + o, n + o)])  # others stand between sites and added atoms
+    stiffness = np.zeros((n + o, 3, n + o, 3))
+    stiffness[np.ix_(moved, range(3), moved, range(3))] = found.defect.stiffness.reshape(n, 3, n, 3)
+    weights = np.zeros(n + o)
+    weights[moved], weights[p : p + o] = found.defect.masses, np.asarray(masses)[found.others]
+    atoms = np.concatenate([found.atoms[:p], found.others, found.atoms[p:]])
+    sites = np.concatenate([found.defect.sites, found.other_sites])
+    density = defect_spectrum(
+        frequencies_THz,
+        host.lattice,
+        LatticeDefect(sites, stiffness.reshape(3 * (n + o), -1), weights),
+        width=width_THz,
+        mesh=mesh or _mesh(host),
+    ).sum(axis=2)
+    return density[:, [int(np.flatnonzero(atoms == atom)[0]) for atom in core]].T
+
+
+def perturbation(
+    model,
+    rest,
+    host: BulkLattice,
+    masses,
+    wanted,
+    *,
+    tolerance: float = TOLERANCE,
+    most_sites: int = MOST_SITES,
+) -> Perturbation:
+    """Where the model's crystal differs from the perfect lattice; see `infinite_modes` for arguments and errors."""
+    _require_room(model, rest)
+    perfect = model.perfect
+    masses, centre = np.asarray(masses, dtype=float), _centre(model)
+    place = unwrapped(perfect.positions, centre, rest.cell, perfect.pbc)
+    distance = np.linalg.norm(place - centre, axis=1)
+    twin, added = _twins(model)
+    named = np.zeros(len(perfect), dtype=bool)  # atoms of the host with a mass of their own
+    own = perfect.numbers[twin >= 0] == model.crystal.numbers[twin[twin >= 0]]
+    by_number = dict(zip(host.numbers.tolist(), host.lattice.masses.tolist()))
+    usual = np.array([by_number[z] for z in perfect.numbers[twin >= 0].tolist()])
+    named[twin >= 0] = own & (np.abs(masses[twin[twin >= 0]] - usual) > _SAME_MASS)
+    if model.defect is None and not named.any():
+        raise ValueError(
+            "host: infinite needs a `defect`, or isotopes on named sites: a perfect crystal has no modes outside its bands"
+        )
+    asked = np.isin(twin, wanted)
+    order = np.argsort(distance, kind="stable")
+    order = order[(distance[order] < 0.5 * perfect.widths.min() + 1e-6) | named[order] | asked[order]]
+    every = host.sites(place[order], perfect.numbers[order])
+    K = _blocks(rest.hessian.matrix, twin[order], added, place[order], rest.cell, centre)
+    K[: len(order), : len(order)] -= host.between(every)
+    size = np.abs(K).max(axis=(2, 3))
+    near = distance[order] < 0.5 * perfect.widths.min() + 1e-6
+    felt = near & (size[: len(order)].max(axis=1) > tolerance)
+    shell = np.concatenate([[0], np.cumsum(np.diff(distance[order]) > _SAME_SHELL)])
+    whole = np.array([felt[shell == s].any() for s in range(shell[-1] + 1)])
+    largest = max(
+        (s for s in range(shell[-1] + 1) if np.sum(whole[shell[shell <= s]]) <= most_sites), default=0
+    )
+    kept = (whole[shell] & (shell <= largest) & near) | named[order]
+    kept[0] = True
+    beyond = float(size[: len(order), : len(order)][~kept & near].max(initial=0.0))
+    chosen = np.concatenate([np.flatnonzero(kept), len(order) + np.arange(len(added))])
+    atoms, sites = np.concatenate([twin[order][kept], added]), every[kept]
+    vacant = host.lattice.masses[sites[0, 3]]  # the nearest site; its atom stays behind, free
+    change = K[np.ix_(chosen, chosen)].transpose(0, 2, 1, 3).reshape(3 * len(chosen), -1)
+    defect = LatticeDefect(sites, (change + change.T) / 2, np.where(atoms >= 0, masses[atoms], vacant))
+    others = ~kept & asked[order]
+    return Perturbation(defect, atoms, beyond, twin[order][others], every[others])
+
+
+def _require_room(model, rest):
     reach, narrowest = rest.hessian.host.force_range, model.perfect.widths.min()
     if 2 * reach >= narrowest:
         raise RegionError(
             f"forces reach {reach:.2f} A, around a supercell that is {narrowest:.2f} A wide: host: infinite needs one wider "
             f"than {2 * reach:.2f} A, so that the defect does not act upon itself"
         )
-    host = BulkLattice(bulk)
-    atoms, sites, change, left_out = _perturbation(model, rest, host, tolerance, most_sites)
-    masses = np.asarray(masses, dtype=float)
-    vacant = host.lattice.masses[sites[0, 3]]  # the nearest site; its atom stays behind, free
-    defect = LatticeDefect(sites, change, np.where(atoms >= 0, masses[atoms], vacant))
-    modes, margin = _sought(host.lattice, defect, bulk.bands_THz)
-    return _described(model, rest, host, atoms, sites, modes, defect, core, masses, left_out, margin)
 
 
-def _perturbation(model, rest, host: BulkLattice, tolerance, most_sites):
-    """Perturbed atoms (-1 for the vacant site; added ones last), their sites, dK, and the largest |dK| left out."""
-    perfect, defect, cell = model.perfect, model.defect, rest.cell
-    n, n_perfect = len(model.crystal), len(perfect)
-    place = unwrapped(perfect.positions, defect.position, cell, perfect.pbc)
-    distance = np.linalg.norm(place - defect.position, axis=1)
-    twin = np.full(n_perfect, -1)  # index in the crystal with the defect
-    stays = (
-        np.flatnonzero(defect.to_perfect(np.arange(n)) >= 0)
-        if defect.kind != "interstitial"
-        else np.arange(n - 1)
-    )
-    twin[defect.to_perfect(stays)] = stays
-    added = np.array([n - 1]) if defect.kind == "interstitial" else np.zeros(0, dtype=int)
+def _centre(model) -> np.ndarray:
+    return np.asarray(model.partition.centre if model.defect is None else model.defect.position)
 
-    order = np.argsort(distance, kind="stable")
-    order = order[distance[order] < 0.5 * perfect.widths.min() + 1e-6]
-    every = host.sites(place[order], perfect.numbers[order])
-    K = _blocks(rest.hessian.matrix, twin[order], added, place[order], cell, defect.position)
-    K[: len(order), : len(order)] -= host.between(every)
-    size = np.abs(K).max(axis=(2, 3))
-    felt = size[: len(order)].max(axis=1) > tolerance
-    shell = np.concatenate([[0], np.cumsum(np.diff(distance[order]) > _SAME_SHELL)])
-    whole = np.array([felt[shell == s].any() for s in range(shell[-1] + 1)])
-    largest = max(
-        (s for s in range(shell[-1] + 1) if np.sum(whole[shell[shell <= s]]) <= most_sites), default=0
-    )
-    kept = whole[shell] & (shell <= largest)
-    kept[0] = True
-    beyond = float(size[: len(order), : len(order)][~kept].max(initial=0.0))
-    chosen = np.concatenate([np.flatnonzero(kept), len(order) + np.arange(len(added))])
-    return (
-        np.concatenate([twin[order][kept], added]),
-        every[kept],
-        _obeying_sum_rule(K[np.ix_(chosen, chosen)]),
-        beyond,
-    )
+
+def _twins(model) -> tuple[np.ndarray, np.ndarray]:
+    """The atom of the crystal with the defect on each site of the perfect one, -1 for none, and the atoms on no site."""
+    n, twin = len(model.crystal), np.full(len(model.perfect), -1)
+    if model.defect is None:
+        return np.arange(n), np.zeros(0, dtype=int)
+    on_site = np.arange(n - 1 if model.defect.kind == "interstitial" else n)
+    twin[model.defect.to_perfect(on_site)] = on_site
+    return twin, np.arange(len(on_site), n)
 
 
 def _blocks(K, atoms, added, place, cell, centre) -> np.ndarray:
@@ -231,15 +260,6 @@ def _blocks(K, atoms, added, place, cell, centre) -> np.ndarray:
     apart = (where[None] - where[:, None]) @ np.linalg.inv(cell)
     found[np.any(np.abs(apart) > 0.5 + 1e-6, axis=2)] = 0.0
     return found
-
-
-def _obeying_sum_rule(change) -> np.ndarray:
-    """dK in blocks, symmetric and without force on rigid shifts, as a matrix, shape=(3 n, 3 n)."""
-    n = len(change)
-    blocks = sparse.bsr_array(
-        (change.reshape(-1, 3, 3), np.tile(np.arange(n), n), n * np.arange(n + 1)), shape=(3 * n, 3 * n)
-    )
-    return with_sum_rule(symmetrized(blocks)[0])[0].toarray()
 
 
 def _sought(lattice, defect: LatticeDefect, bands_THz) -> tuple[InfiniteModes, float]:
@@ -266,31 +286,8 @@ def _sought(lattice, defect: LatticeDefect, bands_THz) -> tuple[InfiniteModes, f
     raise SolidQMMMError(f"no modes in an infinite host: {last}; use host: finite") from last
 
 
-def _described(model, rest, host, atoms, sites, modes, defect, core, masses, left_out, margin):
-    k, n = len(modes.squared), len(model.crystal)
-    u = np.zeros((k, n, 3))
-    there = atoms >= 0
-    u[:, atoms[there]] = modes.displacements[:, there]
-    outside = np.setdiff1d(core, atoms)
-    if len(outside) and k:
-        perfect = model.defect.to_perfect(outside)
-        place = unwrapped(model.perfect.positions, model.defect.position, rest.cell, model.perfect.pbc)
-        first = model.defect.to_perfect(atoms[there][:1])
-        both = np.concatenate([first, perfect])
-        found = host.sites(place[both], model.perfect.numbers[both])
-        found[:, :3] += sites[there[: len(sites)]][0, :3] - found[0, :3]
-        for mode in range(k):
-            u[mode, outside] = motion_of_sites(host.lattice, defect, modes, mode, found[1:])
-    weighted = u * np.sqrt(masses)[None, :, None]
-    weights = np.sum(weighted[:, core] ** 2, axis=(1, 2))
-    weighted[:, outside] = 0.0
-    return InfiniteHostModes(
-        frequencies_THz=frequencies_THz(modes.squared),
-        displacements=u,
-        core_weights=weights,
-        participating_atoms=modes.participating_atoms,
-        eigenvectors=weighted,
-        n_sites=len(atoms),
-        left_out=left_out,
-        margin=margin,
-    )
+def _mesh(host: BulkLattice) -> int:
+    """Wave vectors in each direction for a spectrum."""
+    numbers = (3 * len(host.numbers)) ** 2
+    wanted = int(np.ceil(_RING / np.linalg.norm(host.cell, axis=1).min()))
+    return max(min(wanted + wanted % 2, int((_MOST_NUMBERS / numbers) ** (1 / 3))), 4)

@@ -1,0 +1,122 @@
+"""The perfect host as an infinite lattice: phonopy's force constants between cells, and the places of atoms in them."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+
+from solidqmmm.errors import SolidQMMMError
+from solidqmmm.physics.perfect_lattice import PerfectLattice
+from solidqmmm.procedures.bulk_phonons import BulkPhonons
+
+_SAME_PLACE = 0.05  # angstrom
+
+
+class BulkLattice:
+    """The perfect crystal as blocks of force constants between cells, from phonopy.
+
+    Attributes:
+        lattice: For Green's functions.
+        blocks: K(0, R) by cell R, in eV/angstrom^2, shape=(3 b, 3 b) each.
+        cell: Primitive vectors in angstrom, shape=(3, 3).
+        positions: Of the atoms of the cell in angstrom, shape=(b, 3).
+        numbers: Their atomic numbers, shape=(b,).
+    """
+
+    def __init__(self, bulk: BulkPhonons):
+        primitive, supercell = bulk.phonopy.primitive, bulk.phonopy.supercell
+        vectors, counts = primitive.get_smallest_vectors()
+        x, n = primitive.scaled_positions, len(primitive)
+        in_cell = [primitive.p2p_map[k] for k in primitive.s2p_map]
+        K = bulk.phonopy.force_constants
+        rows = primitive.p2s_map if len(K) == len(supercell) else range(n)
+        blocks: dict[tuple, np.ndarray] = {}
+        for s, row in enumerate(rows):
+            for i, t in enumerate(in_cell):
+                many, start = counts[i, s]
+                for vector in vectors[start : start + many]:
+                    R = tuple(int(k) for k in np.rint(vector - x[t] + x[s]))
+                    block = blocks.setdefault(R, np.zeros((3 * n, 3 * n)))
+                    block[3 * s : 3 * s + 3, 3 * t : 3 * t + 3] += K[row, i] / many
+        zero = np.zeros((3 * n, 3 * n))
+        self.blocks = {
+            R: (blocks.get(R, zero) + blocks.get(tuple(-k for k in R), zero).T) / 2
+            for R in {*blocks, *(tuple(-k for k in R) for R in blocks)}
+        }
+        self.cell, self.positions = np.array(primitive.cell), np.array(primitive.positions)
+        self.numbers = np.array(primitive.numbers)
+        self.lattice = PerfectLattice.from_blocks(
+            list(self.blocks), list(self.blocks.values()), np.array(primitive.masses)
+        )
+
+    def sites(self, positions, numbers) -> np.ndarray:
+        """Cell and atom of points of the perfect crystal, shape=(p, 4).
+
+        Raises:
+            SolidQMMMError: If they are no sites of this lattice.
+        """
+        inverse = np.linalg.inv(self.cell)
+        for origin in np.flatnonzero(self.numbers == numbers[0]):
+            scaled = (positions - positions[0] + self.positions[origin])[:, None] - self.positions
+            scaled = scaled @ inverse
+            cells = np.rint(scaled)
+            off = np.linalg.norm((scaled - cells) @ self.cell, axis=2)
+            off = np.where(self.numbers == numbers[:, None], off, np.inf)
+            atom = off.argmin(axis=1)
+            if off.min(axis=1).max() < _SAME_PLACE:
+                return np.column_stack([cells[np.arange(len(atom)), atom].astype(int), atom])
+        raise SolidQMMMError(
+            "the supercell is no repetition of the primitive cell whose phonons were computed"
+        )
+
+    def between(self, sites) -> np.ndarray:
+        """K(perfect) between sites in eV/angstrom^2, shape=(p, p, 3, 3)."""
+        K = np.zeros((len(sites), len(sites), 3, 3))
+        index = {tuple(site): i for i, site in enumerate(sites.tolist())}
+        for R, block in self.blocks.items():
+            for t in range(len(self.numbers)):
+                pairs = [
+                    (a, b)
+                    for a, (x, y, z, _) in enumerate(sites.tolist())
+                    if (b := index.get((x + R[0], y + R[1], z + R[2], t))) is not None
+                ]
+                if pairs:
+                    a, b = np.array(pairs).T
+                    rows = 3 * sites[a, 3][:, None] + np.arange(3)
+                    K[a, b] = block[rows[:, :, None], 3 * t + np.arange(3)]
+        return K
+
+    def of_supercell(self, crystal) -> sparse.csr_array:
+        """K of a periodic crystal of whole cells in eV/angstrom^2, shape=(3 n, 3 n).
+
+        Args:
+            crystal: The perfect supercell.
+
+        Raises:
+            SolidQMMMError: If it is no repetition of this lattice.
+        """
+        sites = self.sites(crystal.positions, crystal.numbers)
+        M = np.rint(crystal.cell @ np.linalg.inv(self.cell)).astype(int)
+        n_cells = round(abs(np.linalg.det(M)))
+        adjugate = np.rint(n_cells * np.linalg.inv(M)).astype(int)
+        weights = np.array([n_cells**2, n_cells, 1])
+
+        def key(cells, atom):
+            """The same for cells that are a vector of the supercell apart."""
+            return ((cells @ adjugate) % n_cells @ weights) * len(self.numbers) + atom
+
+        known = key(sites[:, :3], sites[:, 3])
+        order = np.argsort(known)
+        if len(crystal) != n_cells * len(self.numbers) or len(np.unique(known)) < len(known):
+            raise SolidQMMMError("the supercell is no whole repetition of the primitive cell")
+        rows, columns, values = [], [], []
+        for R, block in self.blocks.items():
+            for t in range(len(self.numbers)):
+                partner = order[np.searchsorted(known[order], key(sites[:, :3] + R, t))]
+                own = 3 * np.arange(len(sites))[:, None] + np.arange(3)
+                rows.append(np.repeat(own, 3, axis=1).ravel())
+                columns.append(np.tile(3 * partner[:, None] + np.arange(3), 3).ravel())
+                values.append(block.reshape(len(self.numbers), 3, -1)[sites[:, 3]][:, :, 3 * t : 3 * t + 3].ravel())
+        shape = (3 * len(sites),) * 2
+        K = sparse.coo_array((np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))), shape=shape)
+        return sparse.csr_array(K)
