@@ -9,18 +9,18 @@ from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 
-import numpy as np
 from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from solidqmmm.engines import gpaw_checks as checks
-from solidqmmm.engines import gpaw_estimate
+from solidqmmm.engines import gpaw_estimate, gpaw_field
 from solidqmmm.engines import gpaw_ladder as ladders
 from solidqmmm.engines.gpaw_ladder import FRESH, RETRY_LADDER, NotConverged, Rung, SymmetryLost
 from solidqmmm.engines.gpaw_setups import PAWCounts, setups_and_basis
-from solidqmmm.engines.protocols import Evaluation
+from solidqmmm.engines.protocols import Evaluation, FieldEvaluation, FieldResponse
 from solidqmmm.errors import ConvergenceError, EnvironmentProblem
 from solidqmmm.runtime import agree_on_failure, is_root, prepare_engines, world
+from solidqmmm.system.point_charges import PointCharges, RepulsiveCores
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +68,7 @@ class GPAWEngine:
     """
 
     name = "gpaw"
+    field_capabilities = frozenset({"dipoles", "cores"})
 
     def __init__(
         self, *, mode="lcao", basis=None, xc="PBE", h=None, ecut=None, charge=0.0, spinpol=False, magmoms=None,
@@ -111,6 +112,7 @@ class GPAWEngine:
         self._file = None
         self._calc = None
         self._kind = None
+        self._source = gpaw_field.FieldSource()
         self._validate()
 
     # --- the contract --------------------------------------------------------------------------------------------
@@ -126,7 +128,32 @@ class GPAWEngine:
         """
         if stress and not self.provides_stress:
             raise ValueError(f"GPAW gives stress in PW mode only, not in {self._mode['name']!r}: use mode='pw'")
+        self._source.assign(None)
+        return Evaluation(**self._evaluated(checks.bare(atoms), stress=stress))
+
+    def evaluate_in_field(
+        self, atoms: Atoms, charges: PointCharges, *, response: FieldResponse | None = None,
+        cores: RepulsiveCores | None = None,
+    ) -> FieldEvaluation:  # fmt: skip
+        """Energy and forces of atoms whose electrons feel external charges, self-consistently; see `FieldEngine`.
+
+        Around isolated atoms the charges are in empty space, also in PW mode; in a cell that is periodic in all directions
+        they repeat with it, in conducting surroundings. Charges narrower than a real-space grid can carry are taken
+        as wide as the spacing of GPAW's fine grid (h/2); periodic plane waves take points. `info["embedding"]` says how
+        many. Calls with and without a field may alternate; in periodic cells each change is a fresh start (symmetry).
+
+        Raises:
+            ValueError: For a site within 0.5 angstrom of a nucleus, a periodic cell with a net charge, a slab.
+            EngineError, ConvergenceError: As `evaluate`; errors of the response's own family pass as they are.
+        """
         atoms = checks.bare(atoms)
+        field = gpaw_field.ExternalField(charges, response, cores)
+        gpaw_field.require_possible(atoms, field, self.charge)
+        self._source.assign(field)
+        return FieldEvaluation(**self._evaluated(atoms))
+
+    def _evaluated(self, atoms: Atoms, *, stress: bool = False) -> dict:
+        """Fields of Evaluation, or of FieldEvaluation if a field is assigned."""
         self._require_computable(atoms)
         started = perf_counter()
         info = self._converge(atoms)
@@ -137,18 +164,19 @@ class GPAWEngine:
             forces = calc.calculate_property(atoms, "forces")
             tensor = voigt_6_to_full_3x3_stress(calc.calculate_property(atoms, "stress")) if stress else None
             moment = float(calc.dft.results.get("magmom", 0.0))
+            of_sites, said = self._source.found(calc.dft.density)
         except Exception as error:
             self._drop()
             raise ladders.translated(error, directory=self._folder) from error
         if info["smearing_eV"] != self.smearing and self._occupations is None:
             self._drop()  # the next call asks for the requested smearing again
-        info |= {
+        info |= said | {
             "energy_extrapolated": float(extrapolated),
             "magnetic_moment": moment,
             "n_electrons": self.n_electrons(atoms),
             "seconds": perf_counter() - started,
         }
-        return Evaluation(float(energy), forces, tensor, info)
+        return {"energy": float(energy), "forces": forces, "stress": tensor, "info": info} | of_sites
 
     def describe(self) -> dict:
         """Settings, versions and citation keys; nothing that depends on the machine."""
@@ -162,20 +190,13 @@ class GPAWEngine:
             "kpt_density": self.kpt_density,
             "paired_odd_electrons": self.paired_odd_electrons,
         }
-        references = ["mortensen2024gpaw", "enkovaara2010gpaw", "bloechl1994paw"]
-        if self._lcao:
-            references.append("larsen2009lcao")
-        if self._settings["xc"] == "PBE":
-            references.append("perdew1996pbe")
-        if self._uses_libxc():
-            references.append("lehtola2018libxc")
         return {
             "engine": self.name,
             "settings": settings,
             "retries": [rung.name for rung in self.retries],
             "versions": {"gpaw": gpaw.__version__, "ase": version("ase")},
             "paw_setups": checks.setups_release(),
-            "references": references,
+            "references": checks.references(self._settings["xc"], lcao=self._lcao),
         }
 
     def close(self):
@@ -223,6 +244,7 @@ class GPAWEngine:
 
     def unconverged(self, atoms: Atoms):
         """A new GPAW calculator for these atoms that has computed nothing yet; the caller's to keep."""
+        self._source.assign(None)
         return self._new_calculator(atoms, FRESH, self.smearing)
 
     # --- self-consistency ----------------------------------------------------------------------------------------
@@ -230,7 +252,7 @@ class GPAWEngine:
     def _converge(self, atoms: Atoms) -> dict:
         """Climbs the ladder until an attempt converges; leaves the converged calculator in `_calc`."""
         this_kind = checks.kind(atoms)
-        warm = self._calc is not None and self._kind == this_kind
+        warm = self._calc is not None and self._kind == this_kind and self._source.fits(self._calc, atoms)
         if not warm:
             self._drop()
         first = Rung("warm start" if warm else FRESH.name)
@@ -267,7 +289,7 @@ class GPAWEngine:
                 "retries": failures + ([f"{rung.name}: converged"] if failures else []),
                 "smearing_eV": smearing,
             }
-        saved = self._save(atoms)
+        saved = ladders.saved(atoms, self._folder or Path.cwd())
         raise ConvergenceError(
             f"the SCF cycle of {len(atoms)} atoms ({atoms.get_chemical_formula()}) did not converge: look at the "
             "arrangement first (a wrong cap, a bond that is too short), then raise `maxiter` or `smearing`, set "
@@ -299,6 +321,7 @@ class GPAWEngine:
         return smearing
 
     def _iterate(self, atoms: Atoms):
+        self._source.refresh(self._calc, atoms)
         for _ in self._calc.iconverge(atoms.copy()):
             pass
 
@@ -319,7 +342,8 @@ class GPAWEngine:
     def _new_calculator(self, atoms: Atoms, rung: Rung, smearing: float):
         from gpaw.new.ase_interface import GPAW
 
-        return GPAW(**self.gpaw_keywords(atoms, rung, smearing), txt=self._log_stream())
+        keywords = self.gpaw_keywords(atoms, rung, smearing)
+        return GPAW(**self._source.added_to(keywords), txt=self._log_stream())
 
     def gpaw_keywords(self, atoms: Atoms, rung: Rung = FRESH, smearing: float | None = None) -> dict:
         """The keywords with which GPAW is called for these atoms (a way to reproduce a call by hand)."""
@@ -344,24 +368,11 @@ class GPAWEngine:
         # Time reversal always holds here (collinear spins, no external vector potential) and halves the k-points.
         keywords.setdefault("symmetry", {"point_group": bool(atoms.pbc.all())})
         if self.spinpol:
-            keywords["magmoms"] = self._moments(atoms)
+            keywords["magmoms"] = checks.moments(atoms, self.magmoms, lambda: self.n_electrons(atoms))
         return {key: value for key, value in (keywords | rung.keywords).items() if value is not None}
 
     def _occupations_keyword(self, smearing: float) -> dict:
         return self._occupations or {"name": "fermi-dirac", "width": smearing}
-
-    def _moments(self, atoms: Atoms) -> np.ndarray:
-        if isinstance(self.magmoms, dict):
-            return np.array([float(self.magmoms.get(symbol, 0.0)) for symbol in atoms.symbols])
-        if self.magmoms is not None:
-            moments = np.asarray(self.magmoms, dtype=float)
-            if moments.shape != (len(atoms),):
-                raise ValueError(f"`magmoms` has shape {moments.shape}, expected ({len(atoms)},), or a dict by element")
-            return moments
-        moments = atoms.get_initial_magnetic_moments()
-        if not moments.any() and checks.is_odd(self.n_electrons(atoms)):
-            moments = np.full(len(atoms), 1.0 / len(atoms))
-        return moments
 
     # --- checks --------------------------------------------------------------------------------------------------
 
@@ -417,16 +428,6 @@ class GPAWEngine:
 
     # --- what is left behind ---------------------------------------------------------------------------------------
 
-    def _save(self, atoms: Atoms) -> Path | None:
-        """Writes the arrangement that did not converge beside the log; rank 0."""
-        path = (self._folder or Path.cwd()) / "scf_failed.extxyz"
-        if is_root():
-            from ase.io import write
-
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write(path, atoms, format="extxyz")
-        return path
-
     def _log_stream(self):
         if self.log is None or not is_root():
             return None
@@ -442,8 +443,3 @@ class GPAWEngine:
     def _drop(self):
         self._calc = None
         self._kind = None
-
-    def _uses_libxc(self) -> bool:
-        native = {"LDA", "PBE", "revPBE", "RPBE", "PW91", "LDAc", "HCTH407", "EXX", "PBE0", "mBEEF", "BEEF1"}
-        xc = self._settings["xc"]
-        return (xc.get("name") if isinstance(xc, dict) else str(xc)) not in native

@@ -172,3 +172,40 @@ def has_libxc() -> bool:
     from gpaw import cgpaw
 
     return hasattr(cgpaw, "libxc_version")
+
+
+def references(xc, *, lcao: bool) -> list[str]:
+    """Citation keys that a result with this functional (GPAW's keyword) owes."""
+    native = {"LDA", "PBE", "revPBE", "RPBE", "PW91", "LDAc", "HCTH407", "EXX", "PBE0", "mBEEF", "BEEF1"}
+    keys = ["mortensen2024gpaw", "enkovaara2010gpaw", "bloechl1994paw"]
+    if lcao:
+        keys.append("larsen2009lcao")
+    if xc == "PBE":
+        keys.append("perdew1996pbe")
+    if (xc.get("name") if isinstance(xc, dict) else str(xc)) not in native:
+        keys.append("lehtola2018libxc")
+    return keys
+
+
+def moments(atoms: Atoms, magmoms, n_electrons) -> np.ndarray:
+    """Initial moments in Bohr magnetons, shape=(n,): see `GPAWEngine`.
+
+    Args:
+        atoms: The arrangement.
+        magmoms: By atom, by element, or None for those of the atoms.
+        n_electrons: Gives the number of electrons when it is called.
+
+    Raises:
+        ValueError: For moments that are not as many as the atoms.
+    """
+    if isinstance(magmoms, dict):
+        return np.array([float(magmoms.get(symbol, 0.0)) for symbol in atoms.symbols])
+    if magmoms is not None:
+        magmoms = np.asarray(magmoms, dtype=float)
+        if magmoms.shape != (len(atoms),):
+            raise ValueError(f"`magmoms` has shape {magmoms.shape}, expected ({len(atoms)},), or a dict by element")
+        return magmoms
+    found = atoms.get_initial_magnetic_moments()
+    if not found.any() and is_odd(n_electrons()):
+        found = np.full(len(atoms), 1.0 / len(atoms))
+    return found

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
-from solidqmmm.errors import EngineError
+from solidqmmm.errors import EngineError, SolidQMMMError
+from solidqmmm.runtime import is_root
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,9 @@ def classified(error: Exception, *, directory=None) -> Exception:
     return translated(error, directory=directory)
 
 
-def translated(error: Exception, *, directory=None) -> EngineError:
-    """Any exception of GPAW as an EngineError that says it in GPAW's words."""
-    if isinstance(error, EngineError):
+def translated(error: Exception, *, directory=None) -> SolidQMMMError:
+    """Any exception of GPAW as an EngineError that says it in GPAW's words; errors of this family as they are."""
+    if isinstance(error, SolidQMMMError):
         return error
     words = re.sub(r"\s+", " ", str(error)).strip()
     hint = ""
@@ -83,6 +85,17 @@ def translated(error: Exception, *, directory=None) -> EngineError:
             "(GPAW's `gpaw dataset`) in GPAW_SETUP_PATH"
         )
     return EngineError(f"GPAW says: {type(error).__name__}{': ' + words if words else ''}{hint}", directory=directory)
+
+
+def saved(atoms, folder: Path) -> Path:
+    """Writes the arrangement that did not converge; rank 0."""
+    path = folder / "scf_failed.extxyz"
+    if is_root():
+        from ase.io import write
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, atoms, format="extxyz")
+    return path
 
 
 def change_occupations(dft, atoms, occupations: dict):
