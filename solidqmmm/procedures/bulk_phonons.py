@@ -17,6 +17,9 @@ from solidqmmm.system.crystal import Crystal
 
 _DISPLACEMENT = 1e-3  # angstrom, as the host's Hessian
 _SMALLEST_GAP = 0.02  # THz
+# Beyond, the search for symmetry takes longer than the displacements that it saves: a minute for 1331 atoms.
+_LARGEST_SYMMETRIC = 600  # atoms of phonopy's supercell
+_BINS_PER_WIDTH = 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,10 +46,13 @@ class BulkPhonons:
     def dos_per_THz(self, frequencies_THz, *, width_THz: float) -> np.ndarray:
         """Density of states with Gaussian broadening, 3 per atom, shape=(k,)."""
         mesh = self.phonopy.mesh
-        weights = mesh.weights / mesh.weights.sum()
-        grid = np.asarray(frequencies_THz)[:, None, None]
-        gauss = np.exp(-0.5 * ((grid - mesh.frequencies) / width_THz) ** 2) / (width_THz * np.sqrt(2 * np.pi))
-        return np.einsum("kqb,q->k", gauss, weights) / len(self.primitive)
+        weights = np.broadcast_to(mesh.weights[:, None] / mesh.weights.sum(), mesh.frequencies.shape)
+        low, high = mesh.frequencies.min(), mesh.frequencies.max()
+        bins = max(int(_BINS_PER_WIDTH * (high - low) / width_THz), 1)
+        counts, edges = np.histogram(mesh.frequencies, bins, weights=weights)
+        centres = (edges[1:] + edges[:-1]) / 2
+        off = (np.asarray(frequencies_THz)[:, None] - centres) / width_THz
+        return np.exp(-0.5 * off**2) @ counts / (width_THz * np.sqrt(2 * np.pi) * len(self.primitive))
 
     def frequencies_of_supercell(self, cell) -> np.ndarray:
         """All frequencies of a perfect supercell (its wave vectors folded to Gamma) in THz, shape=(3 n,)."""
@@ -87,7 +93,8 @@ def bulk_phonons(model, force_range: float, *, masses: dict[str, float], mesh_de
         symbols=symbols, cell=cell.cell, positions=cell.positions, masses=[masses[s] for s in symbols]
     )
     repeats = np.ceil(2 * force_range / perpendicular_widths(cell.cell) + 1e-9).astype(int)
-    phonopy = Phonopy(atoms, supercell_matrix=np.diag(repeats), primitive_matrix="P")
+    symmetric = len(cell) * np.prod(repeats) <= _LARGEST_SYMMETRIC
+    phonopy = Phonopy(atoms, supercell_matrix=np.diag(repeats), primitive_matrix="P", is_symmetry=symmetric)
     phonopy.generate_displacements(distance=_DISPLACEMENT)
     supercells = phonopy.supercells_with_displacements
     with LammpsEngine(model.potential) as engine:
@@ -95,8 +102,8 @@ def bulk_phonons(model, force_range: float, *, masses: dict[str, float], mesh_de
             np.array(engine.evaluate(Atoms(s.symbols, cell=s.cell, positions=s.positions, pbc=True)).forces)
             for s in supercells
         ]
-    phonopy.produce_force_constants()
-    phonopy.symmetrize_force_constants()
+    phonopy.produce_force_constants(calculate_full_force_constants=False)  # rows of the primitive cell alone
+    phonopy.symmetrize_force_constants(show_drift=False)
     lengths = np.linalg.norm(cell.cell, axis=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # phonopy's advice about meshes
