@@ -12,7 +12,8 @@ Without `qm` the host provides all force constants, and `region.core` still says
 Inputs (section `phonons`): method static, guyan, dynamic or full (shift-invert of the whole matrix, nothing eliminated);
 host finite or infinite (the perfect lattice's Green's function instead of the supercell, outside the bands);
 displacement of the quantum atoms in angstrom; isotopes by element (a whole number is a mass number, with decimals a mass in
-amu); fmax in eV/angstrom; relax; rattle in angstrom; temperatures in K for the vibrational formation entropy.
+amu), of all its atoms or, as {mass: 30, sites: [0, 5]} or a list of such, of named ones; fmax in eV/angstrom; relax; rattle
+in angstrom; temperatures in K for the vibrational formation entropy.
 Cost: about 200 force evaluations of the host, two quantum calls for each atom that symmetry leaves in the region.
 Reference: A. A. Maradudin, E. W. Montroll, G. H. Weiss and I. P. Ipatova, Theory of Lattice Dynamics in the Harmonic
 Approximation (1971); R. J. Guyan, AIAA J. 3, 380 (1965).
@@ -30,11 +31,9 @@ from solidqmmm.procedures.bulk_phonons import bulk_phonons
 from solidqmmm.procedures.defect_modes import (
     core_atoms,
     crystal_at_rest,
-    isotope_masses,
-    masses_by_element,
-    masses_of,
 )
 from solidqmmm.procedures.describe import described
+from solidqmmm.procedures.isotopes import Isotopes
 from solidqmmm.procedures.phonon_result import phonon_result
 from solidqmmm.procedures.phonopy_file import write_phonopy
 from solidqmmm.results.phonons import DefectPhononsResult
@@ -43,7 +42,7 @@ STUDY_SECTION = "phonons"
 
 
 def _checked(isotopes):
-    isotope_masses(isotopes)
+    Isotopes.read(isotopes)
     return isotopes
 
 
@@ -53,7 +52,7 @@ def run(
     method: Literal["static", "guyan", "dynamic", "full"] = "dynamic",
     host: Literal["finite", "infinite"] = "finite",
     displacement: Annotated[float, Field(gt=0)] = 0.01,
-    isotopes: Annotated[dict[str, int | float], AfterValidator(_checked)] | None = None,
+    isotopes: Annotated[dict[str, int | float | dict | list], AfterValidator(_checked)] | None = None,
     fmax: Annotated[float, Field(gt=0)] = 1e-3,
     relax: bool = True,
     rattle: Annotated[float, Field(ge=0)] = 0.0,
@@ -68,7 +67,9 @@ def run(
         method: Whose modes are listed, of a finite host.
         host: 'infinite' lists those of the defect in a host without end.
         displacement: Step of the quantum atoms, angstrom.
-        isotopes: Masses by element: {C: 13} is a mass number, {C: 13.00335} a mass in amu.
+        isotopes: Masses by element: {C: 13} is a mass number, {C: 13.00335} a mass in amu. On named atoms of the supercell
+            {Si: {mass: 30, sites: [0, 5]}}, where sites may be `core` or `defect`; {Si: [28, {mass: 30, sites: [0]}]} says
+            both.
         fmax: Largest force at the point of expansion, eV/angstrom.
         relax: Whether to relax a crystal that is not at rest; else it is refused.
         rattle: Random displacements of the defect's neighbours before, angstrom.
@@ -77,7 +78,8 @@ def run(
         progress: Called as progress(done, total, message).
     """
     core = core_atoms(model)
-    masses = isotope_masses(isotopes or {})
+    own = None if model.defect is None else model.defect.atom(len(model.crystal))
+    masses = Isotopes.read(isotopes).located(model.crystal.numbers, core=core, own=own)
     folder = None if workdir is None else workdir / "hessian"
     rest = crystal_at_rest(
         model,
@@ -89,7 +91,7 @@ def run(
         progress=progress,
     )
     if workdir is not None:
-        weights = masses_of(model.crystal.numbers, masses)
+        weights = masses.masses(model.crystal.numbers)
         write_phonopy(
             workdir / "phonopy_params.yaml",
             model.crystal.numbers,
@@ -98,7 +100,7 @@ def run(
             rest.cell,
             rest.hessian.matrix,
         )
-    bulk = bulk_phonons(model, rest.hessian.host.force_range, masses=masses_by_element(model.unit, masses))
+    bulk = bulk_phonons(model, rest.hessian.host.force_range, masses=masses.of_elements(model.unit.species))
     return phonon_result(
         model,
         rest,

@@ -15,9 +15,10 @@ from solidqmmm.physics.condensation import PartitionedCrystal
 from solidqmmm.physics.localized_modes import CM1_PER_THZ, frequencies_THz
 from solidqmmm.procedures.bulk_lattice import BulkLattice
 from solidqmmm.procedures.bulk_phonons import bulk_phonons, commensurate_points
-from solidqmmm.procedures.defect_modes import core_atoms, crystal_at_rest, isotope_masses, masses_of
+from solidqmmm.procedures.defect_modes import core_atoms, crystal_at_rest
 from solidqmmm.procedures.hybrid_hessian import hybrid_hessian
 from solidqmmm.procedures.infinite_host import infinite_modes
+from solidqmmm.procedures.isotopes import Isotopes
 from solidqmmm.procedures.symmetry_of import defect_operations
 from solidqmmm.results.base import Result
 
@@ -90,7 +91,7 @@ def test_methods_agree_with_the_whole_matrix():
     result = run(supercell=[3] * 3, phonons=C12 | {"method": "full"})
     with model_of() as model:
         rest = crystal_at_rest(model, fmax=1e-3, displacement=0.01)
-        masses = masses_of(model.crystal.numbers, isotope_masses({"C": 12}))
+        masses = Isotopes.read({"C": 12}).masses(model.crystal.numbers)
         crystal = PartitionedCrystal(rest.hessian.matrix, masses, core_atoms(model))
         nu = frequencies_THz(linalg.eigvalsh(crystal.weighted().toarray()))[::-1]
     np.testing.assert_allclose(
@@ -294,7 +295,7 @@ def test_infinite_host_around_other_defects(defect, host):
 def test_motion_and_weights_in_an_infinite_host_are_those_of_a_large_one():
     with model_of(supercell=[4] * 3) as model:
         rest = crystal_at_rest(model, fmax=1e-3, displacement=0.01)
-        masses = masses_of(model.crystal.numbers, {"C": 12.0})
+        masses = Isotopes({"C": 12.0}).masses(model.crystal.numbers)
         phonons = bulk_phonons(model, rest.hessian.host.force_range, masses={"Si": 28.085, "C": 12.0})
         core = np.arange(len(model.crystal))[:200]
         endless = infinite_modes(model, rest, phonons, core, masses, most_sites=100)
@@ -338,7 +339,7 @@ def test_soft_modes_are_negative_and_warned_of():
     with model_of(defect=BOND_CENTRE) as model:
         rest = crystal_at_rest(model, fmax=1e-3, displacement=0.01)
         crystal = PartitionedCrystal(
-            rest.hessian.matrix, masses_of(model.crystal.numbers, {}), core_atoms(model)
+            rest.hessian.matrix, Isotopes().masses(model.crystal.numbers), core_atoms(model)
         )
         lowest = frequencies_THz(np.linalg.eigvalsh(crystal.weighted().toarray()))
     soft = np.sort(nu[nu < 0])
@@ -471,7 +472,7 @@ def test_phonopy_reads_the_crystal_back(tmp_path):
 
     with model_of(supercell=[2, 2, 2]) as model:
         rest = crystal_at_rest(model, fmax=1e-4, displacement=0.01)
-        masses = masses_of(model.crystal.numbers, {"C": 13.00335})
+        masses = Isotopes({"C": 13.00335}).masses(model.crystal.numbers)
         path = tmp_path / "phonopy_params.yaml"
         assert write_phonopy(path, model.crystal.numbers, masses, rest.positions, rest.cell, rest.hessian.matrix)
         loaded = phonopy.load(path, log_level=0)

@@ -6,10 +6,13 @@ import numpy as np
 from scipy import sparse
 
 from solidqmmm.errors import SolidQMMMError
+from solidqmmm.physics.localized_modes import frequencies_THz, joined_bands
 from solidqmmm.physics.perfect_lattice import PerfectLattice
 from solidqmmm.procedures.bulk_phonons import BulkPhonons
 
 _SAME_PLACE = 0.05  # angstrom
+_MESH = 24  # wave vectors in each direction, for the edges of bands
+_SMALLEST_GAP = 0.02  # THz
 
 
 class BulkLattice:
@@ -120,3 +123,19 @@ class BulkLattice:
         shape = (3 * len(sites),) * 2
         K = sparse.coo_array((np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))), shape=shape)
         return sparse.csr_array(K)
+
+
+def bands_with_masses(bulk: BulkPhonons, masses: dict[str, float]) -> np.ndarray:
+    """Lower and upper edge in THz of each band of the perfect host with other masses of its elements, shape=(b, 2).
+
+    Args:
+        bulk: Phonons of the perfect host.
+        masses: In amu by symbol, for each of its elements.
+    """
+    primitive = bulk.phonopy.primitive
+    wanted = np.array([masses[symbol] for symbol in primitive.symbols])
+    if np.allclose(wanted, primitive.masses):
+        return bulk.bands_THz
+    blocks = BulkLattice(bulk).blocks
+    lattice = PerfectLattice.from_blocks(list(blocks), list(blocks.values()), wanted)
+    return joined_bands(frequencies_THz(lattice.squared_frequencies(_MESH)).clip(0), smallest_gap=_SMALLEST_GAP)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from ase.data import atomic_masses, atomic_numbers
 from matscipy.neighbours import neighbour_list
 
 from solidqmmm.errors import RegionError, SolidQMMMError
@@ -144,7 +143,10 @@ def _chosen_core(model) -> np.ndarray:
     if model.study.region is not None:
         return select_partition(model.study, crystal, defect).core
     if defect is None:
-        raise ValueError("defect phonons need a `defect`, or a `region` whose core is condensed on")
+        raise ValueError(
+            "defect phonons need a `defect`, or a `region` whose core is condensed on; around an isotope on site 0 of a "
+            "perfect crystal region: {core: {hops: 1}, centre: {site: 0}}"
+        )
     if defect.kind == "vacancy":
         return np.sort(neighbour_shells(crystal, model.partition.centre, shells=1)[0])
     own = defect.atom(len(crystal))
@@ -170,46 +172,6 @@ def _require_small(displacement: float, crystal):
             f"a `displacement` of {displacement:g} angstrom is more than a tenth of the shortest bond "
             f"({distances.min():.3f} angstrom): forces are not linear that far; 0.01 is usual"
         )
-
-
-# --- masses -------------------------------------------------------------------------------------------------------
-
-
-def isotope_masses(isotopes: dict[str, float]) -> dict[str, float]:
-    """Masses in amu by element; a whole number is a mass number, one with decimals a mass.
-
-    Raises:
-        ValueError: For an unknown element or isotope, or a mass that no isotope of the element has.
-    """
-    from phonopy.structure.atomic_data import get_atomic_data
-
-    table, found = get_atomic_data().isotope_data, {}
-    for element, given in isotopes.items():
-        if element not in atomic_numbers:
-            raise ValueError(f"isotopes: expected chemical symbols, got {element!r}")
-        known = {number: mass for number, mass, _ in table.get(element, ())}
-        if isinstance(given, int) and given not in known:
-            raise ValueError(
-                f"isotopes: {element}-{given} is not in the table; known are {sorted(known)}, or give a mass in amu"
-            )
-        mass = known[given] if isinstance(given, int) else float(given)
-        if not 0.3 < mass / atomic_masses[atomic_numbers[element]] < 4:
-            raise ValueError(f"isotopes: a mass of {mass:g} amu for {element} is no isotope of it")
-        found[element] = float(mass)
-    return found
-
-
-def masses_by_element(crystal, masses: dict[str, float]) -> dict[str, float]:
-    """Masses in amu of a crystal's elements, natural ones but for those that are given."""
-    return {symbol: float(atomic_masses[atomic_numbers[symbol]]) for symbol in crystal.species} | masses
-
-
-def masses_of(numbers, masses: dict[str, float]) -> np.ndarray:
-    """Masses in amu of atoms, natural ones (ASE's table) but for those elements that are given, shape=(n,)."""
-    table = atomic_masses.copy()
-    for element, mass in masses.items():
-        table[atomic_numbers[element]] = mass
-    return table[np.asarray(numbers)]
 
 
 # --- modes --------------------------------------------------------------------------------------------------------

@@ -169,7 +169,7 @@ def _mass(element: str, given) -> float:
             f"isotopes: {element}-{given} is not in the table; known are {sorted(known)}, or give a mass in amu"
         )
     mass = float(known[given] if isinstance(given, int) else given)
-    if not 0.3 < mass / atomic_masses[atomic_numbers[element]] < 4:
+    if not 0.1 < mass / atomic_masses[atomic_numbers[element]] < 4:  # muonium is 0.11 of hydrogen
         raise ValueError(f"isotopes: a mass of {mass:g} amu for {element} is no isotope of it")
     return mass
 

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from ase.data import chemical_symbols
-from scipy import linalg
 
-from solidqmmm.errors import SolidQMMMError
-from solidqmmm.physics.condensation import PartitionedCrystal, all_squared_frequencies
+from solidqmmm.physics.condensation import PartitionedCrystal
 from solidqmmm.physics.geometry import unwrapped
-from solidqmmm.physics.harmonic_free_energy import entropy, formation_difference, free_energy, vibrations
-from solidqmmm.physics.local_density import broadened_density, recursions
-from solidqmmm.physics.localized_modes import CM1_PER_THZ, Modes, frequencies_THz, kinds_of
+from solidqmmm.physics.localized_modes import CM1_PER_THZ, Modes, kinds_of
 from solidqmmm.procedures.bulk_phonons import BulkPhonons
 from solidqmmm.procedures.defect_modes import (
     CrystalAtRest,
     condensed_modes,
-    masses_of,
     modes_outside,
     with_band_modes,
 )
-from solidqmmm.procedures.infinite_host import InfiniteHostModes, infinite_modes
+from solidqmmm.procedures.infinite_host import MARGINS, InfiniteHostModes, infinite_modes
+from solidqmmm.procedures.isotope_shifts import isotope_shifts
+from solidqmmm.procedures.isotopes import Isotopes
+from solidqmmm.procedures.local_densities import local_densities
 from solidqmmm.procedures.mode_list import (
     MARGIN,
     SOFT_THz,
@@ -32,13 +31,10 @@ from solidqmmm.procedures.mode_list import (
     soft_modes,
     write_animation,
 )
+from solidqmmm.procedures.vibrational_formation import vibrational_formation
 from solidqmmm.results.phonons import DefectPhononsResult
 
 _LADDER = 12  # frequencies of each method that are kept
-_LARGEST_DENSE = 6000  # degrees of freedom: a dense diagonalization takes minutes beyond
-_LEVELS = 160  # of the recursion
-_TOGETHER = 24  # recursions that share their products with the matrix
-_WIDTH_THz = 0.12  # of the densities of states
 _NOTEWORTHY_ERROR_THz = 0.05
 _NOTEWORTHY_ASYMMETRY = 2e-3  # of the largest force constant
 
@@ -51,7 +47,7 @@ def phonon_result(
     *,
     method: str,
     infinite_host: bool = False,
-    isotopes: dict[str, float],
+    isotopes: Isotopes,
     temperatures=(),
     displacement: float,
     animation: Path | None = None,
@@ -66,11 +62,11 @@ def phonon_result(
     Args:
         model: A `procedures.build.Model`.
         rest: The crystal at rest, with its Hessian.
-        bulk: Phonons of the perfect host with the same masses.
+        bulk: Phonons of the perfect host with the isotopes of whole elements.
         core: Atoms that are condensed on, shape=(q,).
         method: Whose modes are listed.
         infinite_host: Whether the modes of the defect in a host without end are listed instead.
-        isotopes: Masses by element, amu.
+        isotopes: Masses, with sites as indices.
         temperatures: For free energies, K.
         displacement: Step of the quantum atoms, angstrom.
         animation: File that gets the patterns of the first modes, or None.
@@ -79,7 +75,8 @@ def phonon_result(
     """
     report = progress or (lambda *_: None)
     numbers = model.crystal.numbers
-    crystal = PartitionedCrystal(rest.hessian.matrix, masses_of(numbers, isotopes), core, rest.positions)
+    crystal = PartitionedCrystal(rest.hessian.matrix, isotopes.masses(numbers), core, rest.positions)
+    rest = _with_symmetry_of_masses(rest, crystal.masses)
     report(None, None, "modes: static condensation")
     computed = condensed_modes(crystal)
     for name in ("dynamic", "full") if method == "full" else ("dynamic",):
@@ -105,6 +102,7 @@ def phonon_result(
     if infinite_host:
         report(None, None, "modes: infinite host")
         endless = infinite_modes(model, rest, bulk, core, crystal.masses)
+        warnings += _not_told_apart(endless, computed["dynamic"], bulk)
     rows, patterns = _listed(computed[method], soft, endless, crystal, bulk, rest)
     if animation is not None:
         write_animation(
@@ -118,8 +116,10 @@ def phonon_result(
             "environment; use method: dynamic"
         )
     report(None, None, "local densities of states")
-    grid, core_density, defect_density = local_densities(model, crystal, rest, bulk)
-    entropies, energies, reason = _formation(model, crystal, bulk, rest, temperatures, soft)
+    densities = local_densities(model, crystal, rest, bulk, infinite_host=infinite_host)
+    entropies, energies, reason = vibrational_formation(
+        model, crystal, bulk, rest.cell, isotopes, temperatures, stable=not len(soft)
+    )
     return DefectPhononsResult(
         method=method if endless is None else "infinite",
         modes=rows,
@@ -133,6 +133,9 @@ def phonon_result(
         else "no mode lies outside the bands",
         bulk_band_top_THz=bulk.band_top_THz,
         bulk_bands_THz=bulk.bands_THz,
+        band_margin=MARGIN if endless is None else endless.margin,
+        n_perturbed_sites=0 if endless is None else endless.n_sites,
+        left_out_eV_per_A2=None if endless is None else endless.left_out,
         hessian_asymmetry_eV_per_A2=rest.hessian.asymmetry,
         sum_rule_error_eV_per_A2=rest.hessian.sum_rule_error,
         n_force_evaluations_host=rest.hessian.host.n_force_evaluations + bulk.n_force_evaluations,
@@ -140,13 +143,16 @@ def phonon_result(
         n_qm_calls_relaxation=rest.n_qm_calls,
         max_force_eV_per_A=rest.max_force,
         displacement_A=displacement,
-        isotopes=isotopes,
-        isotope_shifts_per_cm=_isotope_shifts(crystal, bulk, numbers, isotopes, computed),
+        isotopes=isotopes.everywhere,
+        isotope_sites=[
+            {"element": group.element, "mass_amu": group.mass, "sites": list(group.sites)} for group in isotopes.named
+        ],
+        isotope_shifts_per_cm=isotope_shifts(crystal, bulk, numbers, isotopes, computed["dynamic"]),
         temperatures_K=temperatures,
         formation_free_energy_eV=energies,
         formation_entropy_k=entropies,
         formation_entropy_missing_reason=reason,
-        defect="" if model.defect is None else f"{model.defect.kind} ({model.defect.element})",
+        defect=_defect_in_words(model, isotopes),
         n_core=len(core),
         core=core,
         core_symbols=[chemical_symbols[z] for z in numbers[core]],
@@ -155,38 +161,24 @@ def phonon_result(
         ),
         masses_amu=crystal.masses[core],
         mode_displacements=patterns[:, core],
-        dos_frequency_THz=grid,
-        bulk_dos_per_THz=bulk.dos_per_THz(grid, width_THz=_WIDTH_THz),
-        local_dos_per_THz=core_density,
-        defect_dos_per_THz=defect_density,
+        dos_frequency_THz=densities.frequencies_THz,
+        bulk_dos_per_THz=densities.bulk,
+        local_dos_per_THz=densities.core,
+        defect_dos_per_THz=densities.own,
+        local_dos_method=densities.method,
+        local_dos_half_width_THz=densities.half_width_THz,
+        resonances=[
+            {
+                "frequency_THz": peak.frequency_THz,
+                "frequency_cm-1": peak.frequency_THz * CM1_PER_THZ,
+                "width_THz": peak.width_THz,
+                "enhancement": peak.enhancement,
+            }
+            for peak in densities.resonances
+        ],
         warnings=warnings,
         **described,
     )
-
-
-def local_densities(model, crystal: PartitionedCrystal, rest: CrystalAtRest, bulk: BulkPhonons):
-    """Grid in THz, and the local densities of states of the core (per atom) and of the atom nearest to its centre, in 1/THz.
-
-    By recursion, from one atom of each orbit of the site symmetry; as many levels as the supercell bears.
-    """
-    grid = np.linspace(0.0, 1.55 * bulk.band_top_THz, 621)
-    core, W = crystal.core, crystal.weighted()
-    place = unwrapped(rest.positions[core], model.partition.centre, rest.cell, model.crystal.pbc)
-    nearest = int(np.argmin(np.linalg.norm(place - model.partition.centre, axis=1)))
-    orbits: dict[int, list[int]] = {}
-    for atom in core:
-        orbits.setdefault(int(rest.permutations[:, atom].min()), []).append(int(atom))
-    starts = np.array([3 * members[0] + k for members in orbits.values() for k in range(3)])
-    densities = np.empty((len(starts), len(grid)))
-    for first in range(0, len(starts), _TOGETHER):
-        some = slice(first, first + _TOGETHER)
-        units = np.zeros((W.shape[0], len(starts[some])))
-        units[starts[some], np.arange(units.shape[1])] = 1.0
-        densities[some] = [broadened_density(grid, chain, _WIDTH_THz) for chain in recursions(W, units, _LEVELS)]
-    of_orbit = densities.reshape(-1, 3, len(grid)).sum(axis=1)
-    total = np.array([len(members) for members in orbits.values()]) @ of_orbit
-    own = of_orbit[[core[nearest] in members for members in orbits.values()].index(True)]
-    return grid, total / len(core), own
 
 
 def _listed(modes: Modes, soft: Modes, endless: InfiniteHostModes | None, crystal, bulk, rest):
@@ -224,46 +216,32 @@ def _outside(modes: Modes, bands_THz) -> np.ndarray:
     return nu[[kind != "band" for kind in kinds]]
 
 
-def _isotope_shifts(crystal, bulk, numbers, isotopes, computed) -> dict[str, float]:
-    """Shift of the mode outside the bands that an element carries, by its isotope against its natural mass, 1/cm."""
-    shifts = {}
-    for element in isotopes:
-        atoms = np.flatnonzero(numbers == _number(element))
-        others = {other: mass for other, mass in isotopes.items() if other != element}
-        masses = masses_of(numbers, others)
-        natural = PartitionedCrystal(crystal.K, masses, crystal.core, crystal.positions)
-        before, after = modes_outside("full", natural, bulk.bands_THz), computed["dynamic"]
-        if len(atoms) and len(before) and len(after):
-            label = f"{element} {masses[atoms[0]]:.3f} -> {isotopes[element]:.3f} amu"
-            nu = [modes.frequencies_THz[modes.weights(atoms).argmax()] for modes in (before, after)]
-            shifts[label] = float((nu[1] - nu[0]) * CM1_PER_THZ)
-    return shifts
+def _with_symmetry_of_masses(rest: CrystalAtRest, masses) -> CrystalAtRest:
+    """The same with those operations alone that take each atom to one of its mass."""
+    kept = np.all(np.abs(masses[rest.permutations] - masses) < 1e-9, axis=1)
+    return dataclasses.replace(rest, rotations=rest.rotations[kept], permutations=rest.permutations[kept])
 
 
-def _number(element) -> int:
-    return chemical_symbols.index(element)
+def _not_told_apart(endless: InfiniteHostModes, finite: Modes, bulk: BulkPhonons) -> list[str]:
+    """What of the finite host's modes lies so near to a band that the infinite one's were not sought there."""
+    found = []
+    if endless.margin > MARGINS[0]:
+        found.append(
+            f"no mesh of wave vectors resolves the edges of the bands: modes that lie within {100 * endless.margin:g} % of "
+            "an edge are not told apart from the band and not listed"
+        )
+    edges, nu = np.ravel(bulk.bands_THz), finite.frequencies_THz
+    near = np.abs(nu[:, None] - edges) < endless.margin * edges
+    lost = nu[near.any(axis=1) & (nu > 0)]
+    if len(lost):
+        found.append(
+            f"{len(lost)} modes of the finite host ({', '.join(f'{f:.3f}' for f in lost[:6])} THz) lie within "
+            f"{100 * endless.margin:g} % of the edge of a band, where host: infinite seeks none: they are not listed"
+        )
+    return found
 
 
-def _formation(model, crystal, bulk, rest, temperatures, soft):
-    """Vibrational formation entropy in k and free energy in eV at the temperatures, or why there is none."""
-    if len(temperatures) == 0:
-        return None, None, "no temperatures were asked for"
-    if len(soft):
-        return None, None, "the crystal has imaginary frequencies"
-    if model.engine is not None:
-        return None, None, "the perfect crystal was not computed with the quantum engine"
-    if crystal.K.shape[0] > _LARGEST_DENSE:
-        return None, None, f"more than {_LARGEST_DENSE} degrees of freedom: take a smaller supercell"
-    try:
-        defective = vibrations(frequencies_THz(all_squared_frequencies(crystal)))
-        perfect = vibrations(bulk.frequencies_of_supercell(rest.cell))
-    except (ValueError, linalg.LinAlgError) as problem:
-        raise SolidQMMMError(f"no harmonic free energy: {problem}") from problem
-    from ase.units import kB
-
-    T = np.asarray(temperatures, dtype=float)
-    return (
-        formation_difference(entropy, defective, perfect, T) / kB,
-        formation_difference(free_energy, defective, perfect, T),
-        None,
-    )
+def _defect_in_words(model, isotopes: Isotopes) -> str:
+    if model.defect is not None:
+        return f"{model.defect.kind} ({model.defect.element})"
+    return ", ".join(f"isotope ({group.element} of {group.mass:.3f} amu)" for group in isotopes.named)

@@ -31,19 +31,28 @@ class DefectPhononsResult(Result):
         static_condensation_error_missing_reason: Why there is none.
         bulk_band_top_THz: Highest frequency of the perfect host.
         bulk_bands_THz: Lower and upper edge of each of its bands, shape=(b, 2).
+        band_margin: Modes that lie nearer to the edge of a band than this, relative to the edge's frequency, are not told
+            apart from the band; they are not listed as local or gap modes.
+        n_perturbed_sites: Sites whose force constants or masses differ from the perfect host's, in an infinite host.
+        left_out_eV_per_A2: Largest change of a force constant that lies on none of these sites, in an infinite host.
         dos_frequency_THz: Grid of the densities of states, shape=(k,).
         bulk_dos_per_THz: Density of states of the perfect host, 3 per atom, shape=(k,).
         local_dos_per_THz: Local density of states of the core's atoms in the hybrid crystal, 3 per atom, shape=(k,).
         defect_dos_per_THz: The same of the defect's own atom (the core's nearest atom for a vacancy), shape=(k,).
+        local_dos_method: How these were computed: 'recursion' in the supercell, "Dyson's equation" in an infinite host.
+        local_dos_half_width_THz: Half width at half maximum of their broadening; the bulk's is a Gaussian of 0.14 THz.
+        resonances: Peaks of the defect's density inside the bands, of an infinite host: `frequency_THz`, `frequency_cm-1`,
+            `width_THz` (full width at half maximum, the broadening included), `enhancement` (over the bulk's density).
         core: Host indices of the core's atoms, shape=(q,).
         core_symbols: Their species.
         core_positions_A: Their positions in angstrom, contiguous, shape=(q, 3).
         mode_displacements: Displacements of the core's atoms in the listed modes, mass-normalized over the whole crystal,
             in amu^(-1/2), shape=(n_modes, q, 3).
         masses_amu: Masses of the core's atoms, shape=(q,).
-        isotopes: Masses that were asked for by element, in amu.
-        isotope_shifts_per_cm: Shift of the mode outside the bands that has most weight on an element, by its isotope against
-            its natural mass, by label, in 1/cm.
+        isotopes: Masses that were asked for of all (other) atoms of an element, in amu.
+        isotope_sites: Those on named sites: `element`, `mass_amu`, `sites` (indices in the crystal with the defect).
+        isotope_shifts_per_cm: Shift of the mode outside the bands that has most weight on an isotope's atoms, against the
+            element's natural mass (named sites: against the element's mass elsewhere), by label, in 1/cm.
         temperatures_K: Temperatures of the free energy, shape=(t,).
         formation_free_energy_eV: Vibrational free energy of the defect against the perfect crystal, shape=(t,); None where
             it was not computed.
@@ -80,6 +89,9 @@ class DefectPhononsResult(Result):
     static_condensation_error_missing_reason: str | None = None
     bulk_band_top_THz: float
     bulk_bands_THz: np.ndarray = ()
+    band_margin: float | None = None
+    n_perturbed_sites: int = 0
+    left_out_eV_per_A2: float | None = None
     hessian_asymmetry_eV_per_A2: float
     sum_rule_error_eV_per_A2: float
     n_force_evaluations_host: int
@@ -88,6 +100,7 @@ class DefectPhononsResult(Result):
     max_force_eV_per_A: float
     displacement_A: float
     isotopes: dict[str, float] = field(default_factory=dict)
+    isotope_sites: list[dict] = field(default_factory=list)
     isotope_shifts_per_cm: dict[str, float] = field(default_factory=dict)
     temperatures_K: np.ndarray = ()
     formation_free_energy_eV: np.ndarray | None = None
@@ -111,6 +124,9 @@ class DefectPhononsResult(Result):
     bulk_dos_per_THz: np.ndarray | None = None
     local_dos_per_THz: np.ndarray | None = None
     defect_dos_per_THz: np.ndarray | None = None
+    local_dos_method: str = "recursion"
+    local_dos_half_width_THz: float | None = None
+    resonances: list[dict] = field(default_factory=list)
 
     def __post_init__(self):
         default = "neither 'dynamic' nor 'full' was computed, or neither has a mode outside the bands"
@@ -144,7 +160,10 @@ class DefectPhononsResult(Result):
             ("coupling", self.coupling),
             ("bulk band top", f"{self.bulk_band_top_THz:.4f} THz"),
         ]
+        if self.band_margin is not None:
+            rows.append(("told from a band", f"where a mode is {100 * self.band_margin:g} % or more from its edge"))
         rows += [(f"mode {k + 1}", _in_words(mode)) for k, mode in enumerate(self.modes[:8])]
+        rows += [("resonance", _resonance_in_words(peak)) for peak in self.resonances[:8]]
         for method in METHODS:
             if self.ladder_THz.get(method):
                 rows.append((f"highest, {method}", f"{self.ladder_THz[method][0]:.4f} THz"))
@@ -173,4 +192,11 @@ def _in_words(mode: dict) -> str:
     return (
         f"{mode['frequency_THz']:.4f} THz = {mode['frequency_cm-1']:.3f} cm^-1, {mode['kind']}{symmetry}, "
         f"{100 * mode['core_weight']:.1f} % on the core"
+    )
+
+
+def _resonance_in_words(peak: dict) -> str:
+    return (
+        f"{peak['frequency_THz']:.2f} THz = {peak['frequency_cm-1']:.1f} cm^-1, {peak['width_THz']:.2f} THz wide, "
+        f"{peak['enhancement']:.1f} times the bulk's density"
     )
