@@ -81,3 +81,14 @@ class ConvergenceError(EngineError):
 
     def __str__(self):
         return "\n".join([super().__str__(), *(f"  tried: {attempt}" for attempt in self.attempts)])
+
+
+class PolarizationCatastrophe(SolidQMMMError):
+    """Induced dipoles that would grow without bound.
+
+    `pair` are the two sites, `distance` theirs and `critical_distance` the one at which these two alone diverge (angstrom).
+    """
+
+    def __init__(self, message, *, pair=None, distance=None, critical_distance=None, **fields):
+        super().__init__(message, **fields)
+        self.pair, self.distance, self.critical_distance = pair, distance, critical_distance
