@@ -20,7 +20,7 @@ import numpy as np
 
 from solidqmmm.coupling.field_side import FieldSide, require_apart
 from solidqmmm.coupling.quantum_side import QuantumSide
-from solidqmmm.coupling.surroundings import Arrangement, Surroundings
+from solidqmmm.coupling.surroundings import REACH, Arrangement, Surroundings
 from solidqmmm.engines.protocols import Contribution, Engine
 from solidqmmm.physics.coulomb import coulomb_potential
 from solidqmmm.physics.geometry import unwrapped
@@ -47,6 +47,7 @@ class Additive:
             the cluster; or None.
         width: Gaussian width of near charges in angstrom.
         reach: Explicit charges reach that far beyond the region, angstrom.
+        n_sites: Charges on the sphere that carries the field of all others.
 
     Raises:
         TypeError: For an engine that cannot feel external charges.
@@ -58,7 +59,7 @@ class Additive:
 
     def __init__(
         self, cluster: Cluster, engine: Engine, positions, charges, *, embedding: str, charge: float,
-        environment=None, cores=None, width: float = 0.0, reach: float | None = None,
+        environment=None, cores=None, width: float = 0.0, reach: float = REACH, n_sites: int = 400,
     ):  # fmt: skip
         if embedding not in EMBEDDINGS:
             raise ValueError(f"`embedding` must be one of {EMBEDDINGS}, got {embedding!r}")
@@ -85,7 +86,8 @@ class Additive:
             centred=self.charge - self.charges[cluster.quantum].sum(),
             extent=np.linalg.norm(seen - middle, axis=1).max(),
             width=width,
-            **({} if reach is None else {"reach": reach}),
+            reach=reach,
+            n_sites=n_sites,
         )
         self.quantum = (QuantumSide if embedding == "mechanical" else FieldSide)(cluster, engine)
         self._core_rows = self._near_cores(cores)
@@ -103,7 +105,8 @@ class Additive:
         region = positions[self.cluster.region]
         around = self.surroundings.at(positions, cell)
         images, image_forces = around.image_energy()
-        forces = -around.without_middle(image_forces)
+        background, background_forces = around.background_energy()
+        forces = around.without_middle(background_forces - image_forces)
         if self.name == "mechanical":
             terms, pulls = self._fixed_charges(around)
             alone = self.quantum.evaluate(region, cell)
@@ -112,7 +115,7 @@ class Additive:
             terms, pulls, own = self._density(around, region, cell)
         forces += pulls
         forces[self.cluster.region] += own
-        terms["images"] = -images
+        terms["images"] = background - images
         return Contribution(forces=forces, energy=sum(terms.values()), virial=None, terms=terms)
 
     def _fixed_charges(self, around: Arrangement):

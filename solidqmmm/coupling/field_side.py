@@ -7,10 +7,7 @@ import numpy as np
 from solidqmmm.coupling.surroundings import Arrangement
 from solidqmmm.engines.protocols import FieldEngine, FieldEvaluation
 from solidqmmm.system.cluster import Cluster
-from solidqmmm.system.point_charges import PointCharges, RepulsiveCores
-
-# A charge nearer to a nucleus than this is inside the cluster (angstrom).
-CLOSEST = 0.5
+from solidqmmm.system.point_charges import PointCharges, RepulsiveCores, require_apart
 
 
 class FieldSide:
@@ -57,18 +54,3 @@ class FieldSide:
             self._seen = state
             self.evaluations += 1
         return self.last
-
-
-def require_apart(positions, charges: PointCharges, closest: float = CLOSEST):
-    """ValueError where a charge lies on a nucleus: such a pair would be counted by both descriptions, or by none."""
-    from scipy.spatial import cKDTree
-
-    if not len(charges) or not len(positions):
-        return
-    distance, atom = cKDTree(positions).query(charges.positions)
-    k = int(distance.argmin())
-    if distance[k] < closest:
-        raise ValueError(
-            f"external charge {k} ({charges.charges[k]:+.3g} e) lies {distance[k]:.2f} angstrom from nucleus {int(atom[k])} "
-            "of the quantum cluster: charges must stay 0.5 angstrom away; is the atom quantum and classical at once?"
-        )

@@ -78,16 +78,13 @@ class CrystalResponse:
         b = self._field.copy()
         np.add.at(b, of.explicit, fields[:n_explicit])
         if of.sphere is not None:
-            b += self.around.far_field(of.sphere.reaction(potentials[n_explicit:]))[1]
+            b += self.around.far_field_of(of.sphere.reaction(potentials[n_explicit:]))
         found = self.solver.solve(b, guess=self.dipoles)
         self.dipoles = np.array(found.dipoles)
         charges, dipoles = np.zeros(of.n_sites), np.zeros((of.n_sites, 3))
         dipoles[:n_explicit] = self.dipoles[of.explicit]
         if of.sphere is not None:
-            far = self.around.far_potential(
-                self.around.samples, np.zeros(len(self.dipoles)), self.dipoles, derivatives=0
-            )
-            charges[n_explicit:] = of.sphere.charges(far[0])
+            charges[n_explicit:] = of.sphere.charges(self.around.far_potential_of_dipoles(self.dipoles))
         return Induced(charges, dipoles, found.energy)
 
     def forces(self) -> np.ndarray:

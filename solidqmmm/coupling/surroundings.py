@@ -8,6 +8,9 @@ in which images of the cluster are made of `image charges` on its atoms. What li
 explicit (sites with an image each, chosen once, so that energies are smooth functions of the positions); the rest is
 carried by charges on a sphere around it (physics/far_field), which follow the positions of all ions. Forces on every ion are
 the exact gradient.
+
+The uniform background of a charged crystal has a potential in the region that no charges outside can have; it acts on the
+cluster's classical charges instead. What that makes wrong falls as 1/V, and extrapolations to infinite cells remove it.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from functools import cached_property
 import numpy as np
 
 from solidqmmm.physics.coulomb import coulomb_energy, coulomb_potential
-from solidqmmm.physics.ewald import ewald_energy, ewald_potential
+from solidqmmm.physics.ewald import COULOMB, ewald_energy, ewald_potential
 from solidqmmm.physics.far_field import FarFieldSphere, evenly_on_sphere
 from solidqmmm.physics.geometry import perpendicular_widths
 from solidqmmm.system.point_charges import PointCharges
@@ -141,7 +144,9 @@ class Arrangement:
         near = PointCharges(self.explicit, self.of.charges[self.of.explicit], self.of.width)
         if self.of.sphere is None:
             return near
-        carried = self.of.sphere.charges(self.far_potential(self.samples, self.of.charges, derivatives=0)[0])
+        harmonic = self.far_potential(self.samples, self.of.charges, derivatives=0)[0]
+        harmonic = harmonic - self._background * self.of.sphere.inner**2
+        carried = self.of.sphere.charges(harmonic)
         return near.joined(PointCharges(self.of.sphere.sites + self.positions[-1], carried))
 
     # --- far fields -------------------------------------------------------------------------------------------
@@ -151,29 +156,67 @@ class Arrangement:
         every = ewald_potential(
             points, self.positions, charges, self.cell, dipoles=dipoles, derivatives=derivatives, background=True
         )
-        copies, where = self._copies()
-        near = coulomb_potential(
-            points, where, charges[copies], dipoles=None if dipoles is None else dipoles[copies], derivatives=derivatives
-        )
+        copies, where = self._copies
+        own = None if dipoles is None else dipoles[copies]
+        near = coulomb_potential(points, where, charges[copies], dipoles=own, derivatives=derivatives)
         return tuple(a - b for a, b in zip(every, near, strict=True))
+
+    def far_potential_of_dipoles(self, dipoles) -> np.ndarray:
+        """At the samples in V, of dipoles alone: for the many times that they are asked for, shape=(n_samples,)."""
+        every = ewald_potential(
+            self.samples, self.positions, np.zeros(len(dipoles)), self.cell, dipoles=dipoles, derivatives=0
+        )[0]
+        return every - self._near_samples @ dipoles[self._copies[0]].ravel()
 
     def far_field(self, w, derivatives=1) -> tuple[np.ndarray, ...]:
         """Potential, field ... of charges `w` at the samples, over the far copies of every site, shape=(n + 1, ...)."""
         every = ewald_potential(
             self.positions, self.samples, w, self.cell, derivatives=derivatives, background=True
         )
-        copies, where = self._copies()
+        copies, where = self._copies
         near = coulomb_potential(where, self.samples, w, derivatives=derivatives)
         for total, part in zip(every, near, strict=True):
             np.subtract.at(total, copies, part)
         return every
 
+    def far_field_of(self, w) -> np.ndarray:
+        """The field of `far_field`, for the many times that it is asked for, in V/angstrom, shape=(n + 1, 3)."""
+        field = ewald_potential(self.positions, self.samples, w, self.cell, background=True)[1]
+        np.add.at(field, self._copies[0], (w @ self._near_samples).reshape(-1, 3))
+        return field
+
+    @cached_property
+    def _near_samples(self) -> np.ndarray:
+        """Potentials at the samples of unit dipoles on copies that are not far, V/(e angstrom), shape=(n_samples, 3 m)."""
+        d = self.samples[:, None] - self._copies[1]
+        return (COULOMB * d / np.linalg.norm(d, axis=2)[..., None] ** 3).reshape(len(d), -1)
+
+    @cached_property
     def _copies(self):
         """Sites and positions of the copies that are not far: the explicit ones and the cluster's own."""
         home = self.of.home
         return np.concatenate([self.of.explicit, home]), np.vstack([self.explicit, self.positions[home]])
 
+    @property
+    def _background(self) -> float:
+        """c of the potential c |r - middle|^2 that the neutralizing background of a charged crystal has, V/angstrom^2."""
+        if not self.of.periodic:
+            return 0.0
+        return 2 * np.pi / 3 * COULOMB * self.of.charges.sum() / abs(np.linalg.det(self.cell))
+
     # --- energies of classical charges alone --------------------------------------------------------------------
+
+    def background_energy(self) -> tuple[float, np.ndarray]:
+        """Energy of the cluster's classical charges where the potential is not harmonic; forces, shape=(n + 1, 3).
+
+        A charged crystal has a uniform background, also inside the region, and no charges outside it have such a potential.
+        """
+        forces = np.zeros_like(self.positions)
+        home, q = self.of.home, self.of.charges[self.of.home]
+        apart = self.positions[home] - self.positions[-1]
+        forces[home] = -2 * self._background * q[:, None] * apart
+        forces[-1] -= forces[home].sum(axis=0)
+        return self._background * float(q @ (apart**2).sum(axis=1)), forces
 
     def image_energy(self) -> tuple[float, np.ndarray]:
         """Energy of the cluster's classical charges with their own images in eV, and the forces, shape=(n + 1, 3)."""
@@ -196,7 +239,8 @@ class Arrangement:
         lattice = ewald_potential(points, self.positions, self.of.charges, self.cell, derivatives=0, background=True)[0]
         own = coulomb_potential(points, self.positions[home], self.of.charges[home], derivatives=0)[0]
         shown = coulomb_potential(points, given.positions, given.charges, derivatives=0)[0]
-        return float(np.sqrt(np.mean((lattice - own - shown) ** 2)))
+        background = self._background * ((points - self.positions[-1]) ** 2).sum(axis=1)
+        return float(np.sqrt(np.mean((lattice - own - shown - background) ** 2)))
 
     # --- the way back -------------------------------------------------------------------------------------------
 

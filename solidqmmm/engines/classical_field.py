@@ -18,7 +18,7 @@ from solidqmmm.physics.coulomb import coulomb_energy, coulomb_potential
 from solidqmmm.physics.ewald import COULOMB
 from solidqmmm.system.point_charges import PointCharges, RepulsiveCores
 
-_SELF_CONSISTENT = 1e-13  # e angstrom
+_SELF_CONSISTENT = 1e-10  # e angstrom
 _ITERATIONS = 200
 _RUNAWAY = 1e3  # e angstrom
 
