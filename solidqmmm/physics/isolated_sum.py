@@ -13,9 +13,28 @@ All in units of 4 pi eps0 = 1.
 
 from __future__ import annotations
 
+from functools import cache, wraps
+
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 ROWS = 64  # at a time: few enough for the cache
+
+
+@cache
+def _threads() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def _one_thread(function):
+    """Products of blocks this small lose more by meeting of threads than they gain, on a busy machine very much more."""
+
+    @wraps(function)
+    def limited(*arguments):
+        with _threads().limit(limits=1, user_api="blas"):
+            return function(*arguments)
+
+    return limited
 
 
 class IsolatedSum:
@@ -33,6 +52,7 @@ class IsolatedSum:
         order = np.argsort(i, kind="stable")
         self.left_i, self.left_j = i[order], j[order]
 
+    @_one_thread
     def fields(self, charges, dipoles) -> np.ndarray:
         """At all sites without their own, in e/angstrom^2, shape=(n, 3). Charges or dipoles may be None."""
         x, n = self.x, self.n
@@ -53,6 +73,7 @@ class IsolatedSum:
             fields += C - np.einsum("nab,nb->na", B, x) - summed3[:, -3:]
         return fields
 
+    @_one_thread
     def energy_of_charges(self, charges) -> float:
         """In e^2/angstrom."""
         energy = 0.0
@@ -62,6 +83,7 @@ class IsolatedSum:
             energy += float(charges[rows] @ potential @ charges[rows.start :])
         return energy
 
+    @_one_thread
     def forces(self, charges, dipoles) -> tuple[np.ndarray, np.ndarray]:
         """Forces in e^2/angstrom^2, shape=(n, 3), and sum of x (outer) F in e^2/angstrom, shape=(3, 3)."""
         x, q, m = self.x, charges, dipoles

@@ -60,6 +60,10 @@ class SiteSums:
         )
         return F_far + F_near, W_far + W_near
 
+    def near_product(self, dipoles) -> np.ndarray:
+        """The part of near pairs alone in the field of dipoles, a block of columns of shape=(3 k, m)."""
+        return self._near_matrix @ dipoles
+
     def matrix(self) -> np.ndarray:
         """T between the dipoles of the polarizable sites in angstrom^-3, shape=(3 k, 3 k)."""
         return self._among.matrix() + self._near_matrix.toarray()
