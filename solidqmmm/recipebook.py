@@ -188,20 +188,21 @@ def _recipe_schema(name: str, folder: Path) -> RecipeSchema:
 
 
 def _engine_settings(engine: str) -> type[BaseModel]:
-    from solidqmmm.engines import factory
+    from solidqmmm.engines.factory import SETTINGS
 
-    models = {"gpaw": factory.GPAWSettings, "lammps": factory.LammpsSettings, "ase": factory.ASESettings}
-    if engine not in models:
-        near = get_close_matches(engine, models, n=1)
+    if engine not in SETTINGS:
+        near = get_close_matches(engine, SETTINGS, n=1)
         hint = f"; did you mean '{near[0]}'?" if near else ""
-        raise ValueError(f"expected one of {', '.join(models)}, got '{engine}'{hint}")
-    return models[engine]
+        raise ValueError(f"expected one of {', '.join(SETTINGS)}, got '{engine}'{hint}")
+    return SETTINGS[engine]
 
 
 def _qm_problems(settings, folder: Path) -> list[str]:
     """Missing packages and potential files, before anything runs."""
     if settings.engine == "gpaw" and importlib.util.find_spec("gpaw") is None:
         return ["gpaw is not installed; `solidqmmm doctor` says how to get it"]
+    if settings.engine == "pyscf" and importlib.util.find_spec("pyscf") is None:
+        return ["pyscf is not installed: `pip install pyscf`"]
     if settings.engine == "ase":
         module = settings.calculator.partition(":")[0]
         if importlib.util.find_spec(module.partition(".")[0]) is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from solidqmmm.coupling.surroundings import Arrangement
+from solidqmmm.engines.outer_loop import OuterLoop
 from solidqmmm.engines.protocols import FieldEngine, FieldEvaluation
 from solidqmmm.system.cluster import Cluster
 from solidqmmm.system.point_charges import PointCharges, RepulsiveCores, require_apart
@@ -15,7 +16,7 @@ class FieldSide:
 
     Args:
         cluster: The carved cluster, without lattice matching.
-        engine: The engine.
+        engine: The engine; one that asks no environment inside its own cycle goes through an `OuterLoop`.
 
     Raises:
         TypeError: For an engine that cannot feel external charges.
@@ -25,14 +26,15 @@ class FieldSide:
     def __init__(self, cluster: Cluster, engine: FieldEngine):
         if not isinstance(engine, FieldEngine):
             raise TypeError(
-                f"the engine '{engine.name}' cannot feel external charges: choose qm: {{engine: gpaw}}, or coupling: "
-                "mechanical"
+                f"the engine '{engine.name}' cannot feel external charges: choose qm: {{engine: gpaw}} or "
+                "{engine: pyscf}, or coupling: mechanical"
             )
         if not np.array_equal(cluster.stretch, np.eye(3)):
             raise ValueError("electrostatic embedding has no lattice matching: charges are not stretched; matching: none")
         if cluster.periodic_axes:
             raise ValueError("electrostatic embedding is for clusters that are not periodic: caps: {periodic_axes: []}")
-        self.cluster, self.engine = cluster, engine
+        self.cluster = cluster
+        self.engine = engine if "dipoles" in engine.field_capabilities else OuterLoop(engine)
         self.evaluations = 0
         self.last: FieldEvaluation | None = None
         self._seen = None

@@ -49,6 +49,31 @@ class GPAWSettings(BaseModel):
         return GPAWEngine(**keywords, **self.extra, log=Path(log_dir) / "gpaw.txt" if log_dir is not None else None)
 
 
+class PySCFSettings(BaseModel):
+    """`qm: {engine: pyscf, ...}`. Fields are those of `PySCFEngine`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    engine: Literal["pyscf"]
+    xc: str = Field("PBE", description="functional in PySCF's words, or HF")
+    basis: str | dict[str, str] = Field("def2-svp", description="basis set, or by element")
+    charge: float = Field(0.0, description="total charge, e, a whole number")
+    spin: int | None = Field(None, ge=0, description="unpaired electrons; as few as there can be by default")
+    unrestricted: bool = Field(False, description="separate orbitals of both spins")
+    ecp: dict[str, str] | None = Field(None, description="effective cores by element")
+    density_fit: bool = Field(False, description="Coulomb integrals by an auxiliary basis")
+    grid_level: int = Field(3, ge=0, le=9, description="integration grid")
+    tolerance: float = Field(1e-8, gt=0, description="of the SCF energy, eV")
+    maxiter: int = Field(100, gt=0, description="SCF iterations of each attempt")
+
+    def build(self, *, log_dir=None, search_dirs=()) -> Engine:  # noqa: ARG002 - one signature for all engines
+        """The engine; its text log goes to `log_dir`/pyscf.txt."""
+        from solidqmmm.engines.pyscf import PySCFEngine
+
+        log = Path(log_dir) / "pyscf.txt" if log_dir is not None else None
+        return PySCFEngine(**self.model_dump(exclude={"engine"}), log=log)
+
+
 class LammpsSettings(BaseModel):
     """`qm: {engine: lammps, ...}`. Fields are those of `Potential`."""
 
@@ -111,19 +136,24 @@ class ASESettings(BaseModel):
         )
 
 
-EngineSettings = Annotated[GPAWSettings | LammpsSettings | ASESettings, Field(discriminator="engine")]
+SETTINGS = {"gpaw": GPAWSettings, "pyscf": PySCFSettings, "lammps": LammpsSettings, "ase": ASESettings}
+"""The settings model of every engine that a study can name."""
+
+EngineSettings = Annotated[
+    GPAWSettings | PySCFSettings | LammpsSettings | ASESettings, Field(discriminator="engine")
+]
 """One of the settings models, told apart by `engine`."""
 
 _ADAPTER = TypeAdapter(EngineSettings)
 
 
-def parse_settings(settings: dict) -> GPAWSettings | LammpsSettings | ASESettings:
+def parse_settings(settings: dict) -> GPAWSettings | PySCFSettings | LammpsSettings | ASESettings:
     """Checks a `qm` section.
 
     Raises:
         ValueError: Listing every mistake, with the nearest right spelling.
     """
-    if isinstance(settings, GPAWSettings | LammpsSettings | ASESettings):
+    if isinstance(settings, tuple(SETTINGS.values())):
         return settings
     try:
         return _ADAPTER.validate_python(settings)
@@ -135,7 +165,7 @@ def make_engine(settings: dict, *, log_dir=None, search_dirs=()) -> Engine:
     """The engine of a `qm` section.
 
     Args:
-        settings: {"engine": "gpaw", ...}, {"engine": "lammps", ...}, {"engine": "ase", ...}, or a model of these.
+        settings: {"engine": "gpaw", ...}, or "pyscf", "lammps", "ase", with the keys of these; or one of the models.
         log_dir: Folder for the engines' own logs, or None for none.
         search_dirs: Folders in which potential files are looked up first (the study's).
 
@@ -146,17 +176,16 @@ def make_engine(settings: dict, *, log_dir=None, search_dirs=()) -> Engine:
 
 
 def _lines(error: ValidationError, settings):
-    models = {"gpaw": GPAWSettings, "lammps": LammpsSettings, "ase": ASESettings}
     for problem in error.errors():
-        where = [str(part) for part in problem["loc"] if part not in models]
+        where = [str(part) for part in problem["loc"] if part not in SETTINGS]
         key = ".".join(["qm", *where])
         if problem["type"] == "extra_forbidden":
-            fields = models[settings["engine"]].model_fields
+            fields = SETTINGS[settings["engine"]].model_fields
             near = get_close_matches(where[-1], fields, n=1)
             hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(fields)}"
             yield f"{key}: unknown key; {hint}"
         elif problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
-            yield f"{key}.engine: must be one of gpaw, lammps, ase, got {settings.get('engine')!r}"
+            yield f"{key}.engine: must be one of {', '.join(SETTINGS)}, got {settings.get('engine')!r}"
         elif problem["type"] == "missing":
             yield f"{key}: is missing"
         else:

@@ -88,6 +88,12 @@ def _tblite():
     return ASEEngine.from_import("tblite.ase:TBLite", method="GFN1-xTB", verbosity=0, accuracy=0.01)
 
 
+def _pyscf():
+    from solidqmmm.engines.pyscf import PySCFEngine
+
+    return PySCFEngine(basis="6-31g", grid_level=1)
+
+
 def _lammps():
     from solidqmmm.engines.lammps import LammpsEngine
 
@@ -147,6 +153,17 @@ CASES = {
         warm=1e-4,
         reason="SCF to 1e-8 hartree",
         modules=("tblite",),
+    ),
+    "pyscf": Case(
+        _pyscf,
+        lambda: in_cubic_box("H2O", 6.0),
+        force=1e-5,
+        shift=5e-5,
+        turn=5e-5,
+        order=5e-5,
+        warm=5e-5,
+        reason="orbital gradient to 6e-7 hartree; angular grids share turns by 90 degrees",
+        modules=("pyscf",),
     ),
     "lammps-bulk": Case(_lammps, lambda: _silicon(True), force=1e-5, reason="analytic; the step's square"),
     "lammps-wire": Case(_lammps, lambda: _silicon((False, False, True)), force=1e-5, reason="as in bulk"),

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ase import Atoms
+from field_cases import Dipoles
 
 from solidqmmm.engines.classical_field import ClassicalFieldEngine
-from solidqmmm.engines.protocols import Engine, FieldEngine, Induced
+from solidqmmm.engines.protocols import Engine, FieldEngine
 from solidqmmm.errors import ConvergenceError
-from solidqmmm.physics.coulomb import coulomb_potential
 from solidqmmm.physics.ewald import COULOMB
 from solidqmmm.system.point_charges import PointCharges, RepulsiveCores
 
@@ -17,22 +17,6 @@ rng = np.random.default_rng(11)
 ATOMS = Atoms("MgOMg", positions=[[0, 0, 0], [0, 0.3, 2.1], [2.0, 0.1, -0.2]])
 SITES = np.array([[4.0, 3.0, 0.2], [-3.5, 1.0, 1.0], [0.5, -4.0, 2.0], [5.0, 5.0, 5.0]])
 CHARGES = PointCharges(SITES, [2.0, -2.0, 1.0, -0.5], [0.0, 0.5, 0.8, 0.3])
-
-
-class Dipoles:
-    """Polarizable external sites that do not see each other's dipoles, and one charge that answers the potential."""
-
-    alpha, softness = 1.3, 0.02
-
-    def __init__(self, charges):
-        self.permanent = coulomb_potential(charges.positions, charges.positions, charges.charges)[1]
-
-    def respond(self, potentials, fields):
-        b = self.permanent + fields
-        mu = self.alpha * b / COULOMB
-        q = np.zeros(len(b))
-        q[-1] = -self.softness * potentials[-1]
-        return Induced(q, mu, -0.5 * float((b * mu).sum()) + 0.5 * float(q[-1] * potentials[-1]))
 
 
 @pytest.mark.parametrize("response", [None, Dipoles], ids=["fixed", "answering"])
