@@ -1,0 +1,262 @@
+"""From energies in cells of several sizes to the infinite cell: which terms the data support, and how sure that is.
+
+    E = E_inf + A x + B/V + C/V^(5/3),    x = 1/L_eff (see `size_corrections`)
+
+x and 1/V are L^-1 and L^-3 for cubes; for mixed shapes each term keeps its own dependence on the cell. A may be fixed to its
+prediction, B to that of a known second moment. Weighted linear least squares with residuals e_i and leverages h_i gives
+
+    covariance = s^2 (X^T W X)^-1,    s^2 = sum_i w_i e_i^2/(n - p)    (s = 1 where error bars are given),
+    leave-one-out residuals e_i/(1 - h_i),
+
+and the model is chosen by the root mean square of the latter: what it would have said of each point without having seen it.
+A model with as many parameters as points fits everything and foretells nothing; it has no error bar and is never chosen.
+
+Source of the criterion: D. M. Allen, Technometrics 16, 125 (1974).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# A model with more parameters must foretell better by this factor to be preferred.
+_WORTH_A_PARAMETER = 0.9
+# Residuals below this (eV) are rounding.
+_ROUNDING = 1e-9
+TERMS = (1, 3, 5)
+
+
+@dataclass(frozen=True, eq=False)
+class SizeSeries:
+    """Energies against the size of the cell.
+
+    Attributes:
+        inverse_lengths: 1/L_eff in 1/angstrom, shape=(n,).
+        volumes: In angstrom^3, shape=(n,).
+        energies: In eV, shape=(n,).
+        errors: Standard errors of the energies in eV, shape=(n,); None where they are not known.
+
+    Raises:
+        ValueError: For arrays of different lengths, values that are not finite, two equal cells alone, or volumes and errors
+            that are not positive.
+    """
+
+    inverse_lengths: np.ndarray
+    volumes: np.ndarray
+    energies: np.ndarray
+    errors: np.ndarray | None = None
+
+    def __post_init__(self):
+        for name in ("inverse_lengths", "volumes", "energies", "errors"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            value = np.array(value, dtype=float)
+            if value.ndim != 1 or not np.isfinite(value).all():
+                raise ValueError(f"`{name}` must be finite numbers, one for each cell, got {value.tolist()}")
+            if name in ("volumes", "errors") and (value <= 0).any():
+                raise ValueError(f"`{name}` must be positive, got {value.min():g}")
+            value.flags.writeable = False
+            object.__setattr__(self, name, value)
+        lengths = {len(v) for v in (self.inverse_lengths, self.volumes, self.energies, self.errors) if v is not None}
+        if len(lengths) != 1:
+            raise ValueError(f"one energy for each cell is expected, got arrays of lengths {sorted(lengths)}")
+
+    def __len__(self):
+        return len(self.energies)
+
+    def without(self, index: int) -> SizeSeries:
+        """Without one cell."""
+        keep = np.arange(len(self)) != index
+        errors = None if self.errors is None else self.errors[keep]
+        return SizeSeries(self.inverse_lengths[keep], self.volumes[keep], self.energies[keep], errors)
+
+
+@dataclass(frozen=True)
+class SizeModel:
+    """Which terms, and which of their coefficients are known.
+
+    Attributes:
+        terms: Powers of 1/L: () or any of 1, 3, 5 in that order; 1 is always there for a charge.
+        A: In eV angstrom if it is fixed, else None.
+        B: In eV angstrom^3 if it is fixed, else None.
+
+    Raises:
+        ValueError: For other powers.
+    """
+
+    terms: tuple[int, ...] = (1, 3)
+    A: float | None = None
+    B: float | None = None
+
+    def __post_init__(self):
+        terms = tuple(sorted(set(self.terms)))
+        if not set(terms) <= set(TERMS):
+            raise ValueError(f"`terms` must be of {list(TERMS)} (powers of 1/L), got {list(self.terms)}")
+        object.__setattr__(self, "terms", terms)
+
+    @property
+    def free(self) -> tuple[int, ...]:
+        """Powers whose coefficients are fitted."""
+        known = {1: self.A, 3: self.B}
+        return tuple(power for power in self.terms if known.get(power) is None)
+
+    @property
+    def n_parameters(self) -> int:
+        """E_inf and the free coefficients."""
+        return 1 + len(self.free)
+
+    @property
+    def name(self) -> str:
+        """Such as '1/L + 1/L^3, A fixed'."""
+        words = " + ".join("1/L" if power == 1 else f"1/L^{power}" for power in self.terms) or "constant"
+        fixed = [letter for letter, value in (("A", self.A), ("B", self.B)) if value is not None]
+        return f"{words}, {' and '.join(fixed)} fixed" if fixed else words
+
+
+@dataclass(frozen=True, eq=False)
+class SizeFit:
+    """One model, fitted.
+
+    Attributes:
+        model: The model.
+        E_inf: In eV.
+        E_inf_stderr: In eV; None where the model has as many parameters as there are points and no errors were given.
+        coefficients: Of every term by its power of 1/L, in eV angstrom^power.
+        stderr: Of the fitted coefficients by power; empty where there are none.
+        residuals: Energies minus model in eV, shape=(n,).
+        left_out: Leave-one-out residuals in eV, shape=(n,); None where the model has as many parameters as points.
+        E_inf_left_out: E_inf without each of the points in eV, shape=(n,); None in the same case.
+    """
+
+    model: SizeModel
+    E_inf: float
+    E_inf_stderr: float | None
+    coefficients: dict[int, float]
+    stderr: dict[int, float]
+    residuals: np.ndarray
+    left_out: np.ndarray | None
+    E_inf_left_out: np.ndarray | None
+
+    @property
+    def rms(self) -> float:
+        """Root mean square of the residuals in eV."""
+        return float(np.sqrt(np.mean(self.residuals**2)))
+
+    @property
+    def left_out_rms(self) -> float | None:
+        """Root mean square of the leave-one-out residuals in eV."""
+        return None if self.left_out is None else float(np.sqrt(np.mean(self.left_out**2)))
+
+    @property
+    def left_out_spread(self) -> float | None:
+        """Largest minus smallest E_inf when single points are left out, in eV."""
+        return None if self.E_inf_left_out is None else float(np.ptp(self.E_inf_left_out))
+
+    def energy(self, inverse_lengths, volumes) -> np.ndarray:
+        """The model at other cells in eV."""
+        columns = _columns(np.asarray(inverse_lengths, dtype=float), np.asarray(volumes, dtype=float))
+        return self.E_inf + sum(value * columns[power] for power, value in self.coefficients.items())
+
+    def unresolved(self) -> list[int]:
+        """Powers whose fitted coefficient is smaller than its own standard error."""
+        return [power for power, error in self.stderr.items() if abs(self.coefficients[power]) < error]
+
+
+def fit(series: SizeSeries, model: SizeModel) -> SizeFit:
+    """Weighted least squares of one model.
+
+    Raises:
+        ValueError: If there are fewer points than parameters (says how many are needed), or cells that do not tell the terms
+            apart.
+    """
+    n, p = len(series), model.n_parameters
+    if n < p:
+        raise ValueError(
+            f"the model '{model.name}' has {p} parameters, and there are {n} cells: at least {p} are needed, and one more "
+            "for an error bar"
+        )
+    columns = _columns(series.inverse_lengths, series.volumes)
+    known = {power: value for power, value in ((1, model.A), (3, model.B)) if power in model.terms and value is not None}
+    y = series.energies - sum((value * columns[power] for power, value in known.items()), np.zeros(n))
+    X = np.column_stack([np.ones(n), *(columns[power] for power in model.free)])
+    scale = np.abs(X).max(axis=0)
+    weights = np.ones(n) if series.errors is None else series.errors**-2.0
+    root = np.sqrt(weights)[:, None]
+    U, s, Vt = np.linalg.svd(root * X / scale, full_matrices=False)
+    if s[-1] < 1e-10 * s[0]:
+        raise ValueError(
+            f"the cells do not tell the terms of '{model.name}' apart: some are equal in size; {p} different ones are needed"
+        )
+    beta = (Vt.T / s) @ (U.T @ (root[:, 0] * y)) / scale
+    residuals = y - X @ beta
+    leverage = (U**2).sum(axis=1)
+    enough = n > p
+    variance = float(weights @ residuals**2) / (n - p) if enough else None
+    if series.errors is not None:
+        variance = 1.0
+    stderr = None if variance is None else np.sqrt(variance * ((Vt.T / s) ** 2).sum(axis=1)) / scale
+    left_out = shifted = None
+    if enough:
+        left_out = residuals / np.maximum(1 - leverage, 1e-12)
+        inverse = ((Vt.T / s**2) @ Vt) / np.outer(scale, scale)
+        shifted = beta[0] - (inverse @ X.T)[0] * weights * left_out
+    return SizeFit(
+        model=model,
+        E_inf=float(beta[0]),
+        E_inf_stderr=None if stderr is None else float(stderr[0]),
+        coefficients=dict(sorted((known | dict(zip(model.free, map(float, beta[1:]), strict=True))).items())),
+        stderr={} if stderr is None else dict(zip(model.free, map(float, stderr[1:]), strict=True)),
+        residuals=residuals,
+        left_out=left_out,
+        E_inf_left_out=shifted,
+    )
+
+
+def candidates(series: SizeSeries, A: float, B: float | None = None) -> list[SizeFit]:
+    """All models that the number of cells allows: A fixed to its prediction and free, with 1/L^3 and 1/L^5 or not.
+
+    Args:
+        series: The energies.
+        A: Predicted leading coefficient in eV angstrom.
+        B: Predicted coefficient of 1/L^3 in eV angstrom^3, where the second moment is known.
+    """
+    models = [SizeModel(terms, A=fixed) for fixed in (A, None) for terms in ((1,), (1, 3), (1, 3, 5))]
+    if B is not None:
+        models += [SizeModel((1, 3), A=A, B=B), SizeModel((1, 3, 5), A=A, B=B)]
+    found = []
+    for model in models:
+        if model.n_parameters <= len(series):
+            try:
+                found.append(fit(series, model))
+            except ValueError:
+                continue  # cells too alike for this one
+    return found
+
+
+def choose(fits: list[SizeFit]) -> SizeFit:
+    """The model that foretells left-out points best; one with more parameters only if it does so clearly.
+
+    Where no model has more points than parameters, the one with the fewest parameters.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if not fits:
+        raise ValueError("no model fits: at least two cells of different size are needed")
+    ordered = sorted(fits, key=lambda f: f.model.n_parameters)
+    judged = [f for f in ordered if f.left_out is not None]
+    if not judged:
+        return ordered[0]
+    best = judged[0]
+    for other in judged[1:]:
+        mine, theirs = (max(f.left_out_rms, _ROUNDING) for f in (best, other))
+        same = other.model.n_parameters == best.model.n_parameters
+        if theirs < mine * (1.0 if same else _WORTH_A_PARAMETER):
+            best = other
+    return best
+
+
+def _columns(inverse_lengths, volumes) -> dict[int, np.ndarray]:
+    return {1: inverse_lengths, 3: 1 / volumes, 5: volumes ** (-5 / 3)}
