@@ -57,17 +57,28 @@ def test_gaussian_in_a_medium():
     assert chosen.E_inf == pytest.approx(E_INF, abs=1e-6)
 
 
+SHAPES = {
+    "cube": np.eye(3),
+    "fcc": 1.6 * FCC,
+    "bcc": 1.3 * BCC,
+    "skewed": np.array([[1, 0, 0], [0.4, 1.1, 0], [-0.3, 0.2, 0.9]]),
+    "long": np.diag([1, 1, 2.0]),
+}
+
+
 @pytest.mark.parametrize("dielectric", [10.0, np.diag([10, 10, 5.0]), [[9, 1, 0], [1, 7, 0.5], [0, 0.5, 12]]])
-def test_cells_of_all_shapes_lie_on_one_curve(dielectric):
-    skewed = np.array([[1, 0, 0], [0.4, 1.1, 0], [-0.3, 0.2, 0.9]])
-    cells = [a * shape for a in (12, 16, 22) for shape in (np.eye(3), 1.6 * FCC, 1.3 * BCC, skewed, np.diag([1, 1, 2.0]))]
-    series = gaussian_series(cells, dielectric)
-    found = fit(series, SizeModel((1, 3)))
-    # In an anisotropic medium the 1/V term depends on the shape.
-    atol = 1e-6 if np.ndim(dielectric) == 0 else 3e-4
-    assert found.E_inf == pytest.approx(0.0, abs=atol)  # without the Gaussian's energy in its own field
-    assert found.coefficients[1] == pytest.approx(leading_coefficient(2, dielectric), rel=1e-5 + 3 * atol)
-    assert found.rms < atol
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_any_shape_and_tensor(shape, dielectric):
+    """E_inf is zero: the Ewald sum leaves out the Gaussian's energy in its own field."""
+    found = fit(gaussian_series([a * shape for a in (14, 18, 24, 32)], dielectric), SizeModel((1, 3)))
+    assert found.E_inf == pytest.approx(0.0, abs=1e-6)
+    assert found.coefficients[1] == pytest.approx(leading_coefficient(2, dielectric), rel=1e-5)
+
+
+def test_all_shapes_lie_on_one_curve():
+    found = fit(gaussian_series([a * shape for a in (12, 16, 22) for shape in SHAPES.values()], 10.0), SizeModel((1, 3)))
+    assert found.E_inf == pytest.approx(0.0, abs=1e-6)
+    assert found.rms < 1e-6
 
 
 def test_effective_lengths():
@@ -132,8 +143,11 @@ def test_a_term_that_noise_hides_is_said_to_be_unresolved():
     rng = np.random.default_rng(1)
     found = fit(cubes(x, 1 - 2 / x + 1.0 / x**3 + 0.005 * rng.normal(size=6)), SizeModel((1, 3)))
     assert found.unresolved() == [3]
-    chosen = choose(candidates(cubes(x, 1 - 2 / x + 0.02 * rng.normal(size=6)), -2.0))
-    assert chosen.model.n_parameters == 1
+    simple = [
+        choose(candidates(cubes(x, 1 - 2 / x + 0.02 * rng.normal(size=6)), -2.0)).model.n_parameters == 1
+        for _ in range(200)
+    ]
+    assert np.mean(simple) > 0.7
 
 
 @pytest.mark.parametrize(

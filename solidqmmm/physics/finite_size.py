@@ -8,8 +8,8 @@ prediction, B to that of a known second moment. Weighted linear least squares wi
     covariance = s^2 (X^T W X)^-1,    s^2 = sum_i w_i e_i^2/(n - p)    (s = 1 where error bars are given),
     leave-one-out residuals e_i/(1 - h_i),
 
-and the model is chosen by the root mean square of the latter: what it would have said of each point without having seen it.
-A model with as many parameters as points fits everything and foretells nothing; it has no error bar and is never chosen.
+and the model is chosen by the root mean square of the latter: what it would have said of each point without having seen it,
+among those whose fitted coefficients all differ from zero by more than two standard errors. A model with as many parameters as points fits everything and foretells nothing; it has no error bar and is never chosen.
 
 Source of the criterion: D. M. Allen, Technometrics 16, 125 (1974).
 """
@@ -20,8 +20,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# A model with more parameters must foretell better by this factor to be preferred.
-_WORTH_A_PARAMETER = 0.9
+# For each further parameter a model must foretell better by this factor: six points or so let some model win by chance.
+_WORTH_A_PARAMETER = 0.6
+# Standard errors that a fitted coefficient must be away from zero, or its term is not supported by the data.
+_RESOLVED = 2.0
 # Residuals below this (eV) are rounding.
 _ROUNDING = 1e-9
 TERMS = (1, 3, 5)
@@ -160,8 +162,8 @@ class SizeFit:
         return self.E_inf + sum(value * columns[power] for power, value in self.coefficients.items())
 
     def unresolved(self) -> list[int]:
-        """Powers whose fitted coefficient is smaller than its own standard error."""
-        return [power for power, error in self.stderr.items() if abs(self.coefficients[power]) < error]
+        """Powers whose fitted coefficient is not two standard errors away from zero: terms that the data do not support."""
+        return [power for power, error in self.stderr.items() if abs(self.coefficients[power]) < _RESOLVED * error]
 
 
 def fit(series: SizeSeries, model: SizeModel) -> SizeFit:
@@ -236,7 +238,7 @@ def candidates(series: SizeSeries, A: float, B: float | None = None) -> list[Siz
 
 
 def choose(fits: list[SizeFit]) -> SizeFit:
-    """The model that foretells left-out points best; one with more parameters only if it does so clearly.
+    """The model with resolved coefficients that foretells left-out points best; with more parameters only if clearly.
 
     Where no model has more points than parameters, the one with the fewest parameters.
 
@@ -246,16 +248,10 @@ def choose(fits: list[SizeFit]) -> SizeFit:
     if not fits:
         raise ValueError("no model fits: at least two cells of different size are needed")
     ordered = sorted(fits, key=lambda f: f.model.n_parameters)
-    judged = [f for f in ordered if f.left_out is not None]
+    judged = [f for f in ordered if f.left_out is not None and not f.unresolved()]
     if not judged:
         return ordered[0]
-    best = judged[0]
-    for other in judged[1:]:
-        mine, theirs = (max(f.left_out_rms, _ROUNDING) for f in (best, other))
-        same = other.model.n_parameters == best.model.n_parameters
-        if theirs < mine * (1.0 if same else _WORTH_A_PARAMETER):
-            best = other
-    return best
+    return min(judged, key=lambda f: max(f.left_out_rms, _ROUNDING) / _WORTH_A_PARAMETER**f.model.n_parameters)
 
 
 def _columns(inverse_lengths, volumes) -> dict[int, np.ndarray]:
