@@ -6,6 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+# A charge nearer to a nucleus than this is inside the cluster (angstrom).
+CLOSEST = 0.5
+
 
 @dataclass(frozen=True, eq=False)
 class PointCharges:
@@ -100,3 +103,18 @@ class RepulsiveCores:
 
     def __len__(self):
         return len(self.heights)
+
+
+def require_apart(positions, charges: PointCharges, closest: float = CLOSEST):
+    """ValueError where a charge lies on a nucleus: such a pair would be counted by both descriptions, or by none."""
+    from scipy.spatial import cKDTree
+
+    if not len(charges) or not len(positions):
+        return
+    distance, atom = cKDTree(positions).query(charges.positions)
+    k = int(distance.argmin())
+    if distance[k] < closest:
+        raise ValueError(
+            f"external charge {k} ({charges.charges[k]:+.3g} e) lies {distance[k]:.2f} angstrom from nucleus {int(atom[k])} "
+            "of the quantum cluster: charges must stay 0.5 angstrom away; is the atom quantum and classical at once?"
+        )
