@@ -145,6 +145,7 @@ class Additive:
         if response is not None:
             terms["polarization"] = found.induced.energy
             terms["qm"] -= found.induced.energy
+            response.settle(found.potentials, found.fields)
             dipoles = response.dipoles
             forces += around.without_middle(response.forces())
         forces += around.forces(found.potentials, found.charge_forces, charges, dipoles)

@@ -87,6 +87,11 @@ class CrystalResponse:
             charges[n_explicit:] = of.sphere.charges(self.around.far_potential_of_dipoles(self.dipoles))
         return Induced(charges, dipoles, found.energy)
 
+    def settle(self, potentials, fields):
+        """Makes `dipoles` the answer to these, whatever was asked before: an engine that remembers asks nothing."""
+        self.dipoles = np.zeros_like(self.dipoles)
+        self.respond(potentials, fields)
+
     def forces(self) -> np.ndarray:
         """-dE_pol/dx at fixed quantum charge for the last dipoles, in eV/angstrom, shape=(n + 1, 3)."""
         of = self.around.of

@@ -4,7 +4,8 @@
       + sum_a k mu_a^2/(2 alpha_a) - 1/2 mu.T.mu + E_pol[phi, E]
 
 with phi, E of the external charges and E_pol of whatever answers them; stationary in the dipoles mu. Every number of an
-electrostatic or polarizable coupling can be had from it in milliseconds, with derivatives exact to rounding.
+electrostatic or polarizable coupling can be had from it in milliseconds, with derivatives exact to rounding. What the atoms
+lack of a total charge is one more charge q at their middle: the trapped electrons of a vacancy, as far as this engine goes.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from solidqmmm.engines.protocols import Engine, Evaluation, FieldEvaluation, Fie
 from solidqmmm.errors import ConvergenceError
 from solidqmmm.physics.coulomb import coulomb_energy, coulomb_potential
 from solidqmmm.physics.ewald import COULOMB
-from solidqmmm.system.point_charges import PointCharges, RepulsiveCores
+from solidqmmm.system.point_charges import CLOSEST, PointCharges, RepulsiveCores
 
 _SELF_CONSISTENT = 1e-10  # e angstrom
 _ITERATIONS = 200
 _RUNAWAY = 1e3  # e angstrom
+_NEUTRAL = 1e-6  # e
 
 
 class ClassicalFieldEngine:
@@ -29,18 +31,23 @@ class ClassicalFieldEngine:
     Args:
         charges: In e by element; elements left out carry none.
         polarizabilities: In angstrom^3 by element; elements left out have none. Nothing is damped.
+        charge: Total charge in e: what the atoms lack of it sits at their middle, and moves with them. None: they lack none.
         inner: An engine for everything else, or None.
         interacting: Whether the charges of one cluster act on each other (else `inner` holds that).
 
     Raises:
-        ValueError: For a negative polarizability.
+        ValueError: For a negative polarizability; when evaluated, if an atom is where the lacking charge should be.
     """
 
     name = "classical_field"
     provides_stress = False
     field_capabilities = frozenset({"dipoles"})
 
-    def __init__(self, *, charges=None, polarizabilities=None, inner: Engine | None = None, interacting: bool = True):
+    def __init__(
+        self, *, charges=None, polarizabilities=None, charge: float | None = None, inner: Engine | None = None,
+        interacting: bool = True,
+    ):  # fmt: skip
+        self.charge = None if charge is None else float(charge)
         self.charges, self.polarizabilities = dict(charges or {}), dict(polarizabilities or {})
         self.inner, self.interacting = inner, bool(interacting)
         for element, alpha in self.polarizabilities.items():
@@ -65,14 +72,13 @@ class ClassicalFieldEngine:
         """See `FieldEngine`. ConvergenceError where dipoles here and answers there drive each other without end."""
         if cores is not None:
             raise ValueError("the engine 'classical_field' has no electrons that cores could repel")
-        x, sites, widths = atoms.positions, charges.positions, charges.widths
-        q = np.array([self.charges.get(symbol, 0.0) for symbol in atoms.symbols])
-        alpha = np.array([self.polarizabilities.get(symbol, 0.0) for symbol in atoms.symbols])
+        x, q, alpha = self._points(atoms)
+        sites, widths = charges.positions, charges.widths
         p = np.flatnonzero(alpha > 0)
         energy, forces = 0.0, np.zeros_like(x)
         if self.inner is not None:
             inside = self.inner.evaluate(atoms)
-            energy, forces = inside.energy, np.array(inside.forces)
+            energy, forces[: len(atoms)] = inside.energy, inside.forces
         acting = q * self.interacting
         if self.interacting:
             mutual, pulls = coulomb_energy(x, q)
@@ -135,7 +141,7 @@ class ClassicalFieldEngine:
             on_charges = on_charges + np.einsum("ia,iab->ib", induced.dipoles, given[2])
         return FieldEvaluation(
             energy=energy,
-            forces=forces,
+            forces=forces[: len(atoms)] + forces[len(atoms) :].sum(axis=0) / len(atoms),
             info={"scf_iterations": iterations, "dipoles_e_A": mu.tolist()},
             charge_forces=on_charges,
             potentials=given[0],
@@ -144,6 +150,22 @@ class ClassicalFieldEngine:
             induced=induced,
         )
 
+    def _points(self, atoms):
+        """Positions, charges and polarizabilities of the atoms, and of the charge at their middle where there is one."""
+        x = atoms.positions
+        q = np.array([self.charges.get(symbol, 0.0) for symbol in atoms.symbols])
+        alpha = np.array([self.polarizabilities.get(symbol, 0.0) for symbol in atoms.symbols])
+        lacking = 0.0 if self.charge is None else self.charge - q.sum()
+        if abs(lacking) < _NEUTRAL:
+            return x, q, alpha
+        middle = x.mean(axis=0)
+        if np.linalg.norm(x - middle, axis=1).min() < CLOSEST:
+            raise ValueError(
+                f"the charges of {atoms.get_chemical_formula()} sum to {q.sum():+.4g} e, stated {self.charge:+.4g} e, and "
+                f"there is an atom in the middle, where the other {lacking:+.4g} e would be: give `charges` that sum to the total"
+            )
+        return np.vstack([x, middle]), np.append(q, lacking), np.append(alpha, 0.0)
+
     def describe(self) -> dict:
         """Charges, polarizabilities, and what the inner engine says of itself."""
         return {
@@ -151,6 +173,7 @@ class ClassicalFieldEngine:
             "settings": {
                 "charges": self.charges,
                 "polarizabilities": self.polarizabilities,
+                "charge": self.charge,
                 "interacting": self.interacting,
                 "inner": None if self.inner is None else self.inner.describe(),
             },

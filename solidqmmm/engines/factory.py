@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
@@ -15,6 +15,7 @@ class GPAWSettings(BaseModel):
     """`qm: {engine: gpaw, ...}`. Fields are those of `GPAWEngine`; `extra` holds further keywords of GPAW."""
 
     model_config = ConfigDict(extra="forbid")
+    FEELS_CHARGES: ClassVar[bool] = True
 
     engine: Literal["gpaw"]
     mode: Literal["lcao", "pw", "fd"] | dict[str, Any] = Field("lcao", description="lcao, pw or fd")
@@ -22,7 +23,7 @@ class GPAWSettings(BaseModel):
     xc: str | dict[str, Any] = Field("PBE", description="exchange-correlation functional")
     h: float | None = Field(None, gt=0, description="grid spacing, angstrom")
     ecut: float | None = Field(None, gt=0, description="plane-wave cutoff, eV (mode pw)")
-    charge: float = Field(0.0, description="total charge, e")
+    charge: float | None = Field(None, description="total charge, e; 0, or what an additive coupling leaves to the cluster")
     spinpol: bool = Field(False, description="spin-polarized")
     magmoms: dict[str, float] | list[float] | None = Field(None, description="initial moments, Bohr magnetons")
     kpt_density: float = Field(3.5, gt=0, description="k-points per 1/angstrom along periodic directions")
@@ -42,7 +43,7 @@ class GPAWSettings(BaseModel):
         """The engine; its text log goes to `log_dir`/gpaw.txt."""
         from solidqmmm.engines.gpaw import GPAWEngine
 
-        keywords = self.model_dump(exclude={"engine", "extra"})
+        keywords = self.model_dump(exclude={"engine", "extra"}) | {"charge": self.charge or 0.0}
         doubled = sorted(set(self.extra) & set(keywords))
         if doubled:
             raise ValueError(f"`qm.extra` repeats {', '.join(doubled)}: say it once, directly under `qm`")
@@ -53,11 +54,12 @@ class PySCFSettings(BaseModel):
     """`qm: {engine: pyscf, ...}`. Fields are those of `PySCFEngine`."""
 
     model_config = ConfigDict(extra="forbid")
+    FEELS_CHARGES: ClassVar[bool] = True
 
     engine: Literal["pyscf"]
     xc: str = Field("PBE", description="functional in PySCF's words, or HF")
     basis: str | dict[str, str] = Field("def2-svp", description="basis set, or by element")
-    charge: float = Field(0.0, description="total charge, e, a whole number")
+    charge: float | None = Field(None, description="total charge, e, a whole number; without one as for gpaw")
     spin: int | None = Field(None, ge=0, description="unpaired electrons; as few as there can be by default")
     unrestricted: bool = Field(False, description="separate orbitals of both spins")
     ecp: dict[str, str] | None = Field(None, description="effective cores by element")
@@ -71,7 +73,7 @@ class PySCFSettings(BaseModel):
         from solidqmmm.engines.pyscf import PySCFEngine
 
         log = Path(log_dir) / "pyscf.txt" if log_dir is not None else None
-        return PySCFEngine(**self.model_dump(exclude={"engine"}), log=log)
+        return PySCFEngine(**self.model_dump(exclude={"engine"}) | {"charge": self.charge or 0.0}, log=log)
 
 
 class LammpsSettings(BaseModel):
@@ -136,18 +138,53 @@ class ASESettings(BaseModel):
         )
 
 
-SETTINGS = {"gpaw": GPAWSettings, "pyscf": PySCFSettings, "lammps": LammpsSettings, "ase": ASESettings}
+class ClassicalFieldSettings(BaseModel):
+    """`qm: {engine: classical_field, ...}`: charges and polarizable points in place of electrons, no quantum mechanics.
+
+    It answers in milliseconds what an additive coupling asks of an engine: for tests, tutorials and trying a study out.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    FEELS_CHARGES: ClassVar[bool] = True
+
+    engine: Literal["classical_field"]
+    charges: dict[str, float] = Field(description="charges by element, e")
+    polarizabilities: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict, description="polarizabilities by element, angstrom^3"
+    )
+    charge: float | None = Field(None, description="total charge, e; what the atoms lack of it sits at their middle")
+    interacting: bool = Field(True, description="whether the charges act on each other")
+    inner: Annotated[LammpsSettings | ASESettings, Field(discriminator="engine")] | None = Field(
+        None, description="an engine for all else, such as {engine: lammps, pair_style: buck 8.0, ...}"
+    )
+
+    def build(self, *, log_dir=None, search_dirs=()) -> Engine:
+        """The engine; the inner one is built as on its own."""
+        from solidqmmm.engines.classical_field import ClassicalFieldEngine
+
+        inner = None if self.inner is None else self.inner.build(log_dir=log_dir, search_dirs=search_dirs)
+        return ClassicalFieldEngine(**self.model_dump(exclude={"engine", "inner"}), inner=inner)
+
+
+SETTINGS = {
+    "gpaw": GPAWSettings,
+    "pyscf": PySCFSettings,
+    "lammps": LammpsSettings,
+    "ase": ASESettings,
+    "classical_field": ClassicalFieldSettings,
+}
 """The settings model of every engine that a study can name."""
 
 EngineSettings = Annotated[
-    GPAWSettings | PySCFSettings | LammpsSettings | ASESettings, Field(discriminator="engine")
+    GPAWSettings | PySCFSettings | LammpsSettings | ASESettings | ClassicalFieldSettings,
+    Field(discriminator="engine"),
 ]
 """One of the settings models, told apart by `engine`."""
 
 _ADAPTER = TypeAdapter(EngineSettings)
 
 
-def parse_settings(settings: dict) -> GPAWSettings | PySCFSettings | LammpsSettings | ASESettings:
+def parse_settings(settings: dict) -> BaseModel:
     """Checks a `qm` section.
 
     Raises:
@@ -165,7 +202,8 @@ def make_engine(settings: dict, *, log_dir=None, search_dirs=()) -> Engine:
     """The engine of a `qm` section.
 
     Args:
-        settings: {"engine": "gpaw", ...}, or "pyscf", "lammps", "ase", with the keys of these; or one of the models.
+        settings: {"engine": "gpaw", ...}, or "pyscf", "lammps", "ase", "classical_field", with the keys of these; or
+            a model.
         log_dir: Folder for the engines' own logs, or None for none.
         search_dirs: Folders in which potential files are looked up first (the study's).
 

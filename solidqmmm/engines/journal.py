@@ -5,18 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 
 from solidqmmm.engines.npz_file import DAMAGED, read_npz, write_npz
-from solidqmmm.engines.protocols import Engine, Evaluation
+from solidqmmm.engines.protocols import (
+    Engine,
+    Evaluation,
+    FieldEngine,
+    FieldEvaluation,
+    FieldResponse,
+    Induced,
+)
 from solidqmmm.runtime import agree_on_failure, is_root, world
+from solidqmmm.system.point_charges import PointCharges, RepulsiveCores
 
 logger = logging.getLogger(__name__)
 
-_POSITION_DIGITS = 9  # 1e-9 angstrom: far below what changes an energy, above the noise of a rerun
+_DIGITS = 9  # 1e-9 angstrom: far below what changes an energy, above the noise of a rerun
 
 
 class JournaledEngine:
@@ -53,15 +62,23 @@ class JournaledEngine:
 
     def evaluate(self, atoms: Atoms, *, stress: bool = False) -> Evaluation:
         """What the engine says, or said, about `atoms`. `info["journal"]` is "read" or "written"."""
+        return self._remembered(
+            self.key(atoms, stress=stress),
+            lambda path: _read(path, len(atoms), stress),
+            lambda: self.engine.evaluate(atoms, stress=stress),
+        )
+
+    def _remembered(self, key: str, read, compute):
+        """What is kept under `key`, or what `compute()` gives, which is kept then."""
         communicator = world()
-        path = self.folder / f"{self.key(atoms, stress=stress)}.npz"
-        found = _read(path, len(atoms), stress) if is_root() else None
+        path = self.folder / f"{key}.npz"
+        found = read(path) if is_root() else None
         if communicator.size > 1:
             found = communicator.bcast(found, root=0)
         if found is not None:
             self.hits += 1
-            return Evaluation(found.energy, found.forces, found.stress, {**found.info, "journal": "read"})
-        evaluation = self.engine.evaluate(atoms, stress=stress)
+            return replace(found, info={**found.info, "journal": "read"})
+        evaluation = compute()
         self.evaluations += 1
         error = None
         if is_root():
@@ -75,25 +92,21 @@ class JournaledEngine:
             # A full disk must not cost the evaluation that has just been paid for.
             logger.warning("journal record %s was not written (%s): it is lost when the run ends", path.name, agreed)
             return evaluation
-        return Evaluation(
-            evaluation.energy, evaluation.forces, evaluation.stress, {**evaluation.info, "journal": "written"}
-        )
+        return replace(evaluation, info={**evaluation.info, "journal": "written"})
 
     def key(self, atoms: Atoms, *, stress: bool = False) -> str:
         """The name under which an evaluation of these atoms is kept."""
         digest = hashlib.sha256(self._described.encode())
-        # Adding 0.0 turns -0.0 into 0.0.
         for array in (
             np.asarray(atoms.numbers, dtype=np.int64),
-            np.round(np.asarray(atoms.positions, dtype=float), _POSITION_DIGITS) + 0.0,
-            np.round(atoms.cell.array, _POSITION_DIGITS) + 0.0,
+            _rounded(atoms.positions),
+            _rounded(atoms.cell.array),
             np.asarray(atoms.pbc, dtype=np.int8),
             np.nan_to_num(np.asarray(atoms.arrays.get("cap_charge", ()), dtype=float)),
             np.asarray(atoms.get_initial_magnetic_moments(), dtype=float) + 0.0,
             np.array([stress], dtype=np.int8),
         ):
-            digest.update(f"{array.shape}{array.dtype.str}".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
+            _add(digest, array)
         return digest.hexdigest()
 
     def describe(self) -> dict:
@@ -108,6 +121,75 @@ class JournaledEngine:
 
     def __exit__(self, *exc_info):
         self.close()
+
+
+class JournaledFieldEngine(JournaledEngine):
+    """The same for an engine that feels external charges.
+
+    Their positions, charges and widths, repulsive cores, and what describes the response are part of the file's name. If an
+    evaluation was read, the response has not been asked: ask it at the potentials and fields that are returned.
+    """
+
+    @property
+    def field_capabilities(self) -> frozenset[str]:
+        """The engine's."""
+        return self.engine.field_capabilities
+
+    def evaluate_in_field(
+        self,
+        atoms: Atoms,
+        charges: PointCharges,
+        *,
+        response: FieldResponse | None = None,
+        cores: RepulsiveCores | None = None,
+    ) -> FieldEvaluation:
+        """What the engine says, or said. `info["journal"]` is "read" or "written"."""
+        return self._remembered(
+            self.field_key(atoms, charges, response=response, cores=cores),
+            lambda path: _read_field(path, len(atoms), len(charges)),
+            lambda: self.engine.evaluate_in_field(atoms, charges, response=response, cores=cores),
+        )
+
+    def field_key(self, atoms: Atoms, charges: PointCharges, *, response=None, cores=None) -> str:
+        """The name under which an evaluation of these atoms among these charges is kept."""
+        digest = hashlib.sha256(self.key(atoms).encode())
+        for array in (charges.positions, charges.charges, charges.widths):
+            _add(digest, _rounded(array))
+        if cores is not None:
+            for array in (cores.positions, cores.heights, cores.widths):
+                _add(digest, _rounded(array))
+        if response is not None:
+            digest.update(json.dumps(_rounded_json(response.describe()), sort_keys=True).encode())
+        return digest.hexdigest()
+
+
+def journaled(engine: Engine, folder) -> JournaledEngine:
+    """The engine with a journal in `folder`; it feels external charges if the engine does."""
+    return (JournaledFieldEngine if isinstance(engine, FieldEngine) else JournaledEngine)(engine, folder)
+
+
+# --- keys -------------------------------------------------------------------------------------------------------
+
+
+def _rounded(array) -> np.ndarray:
+    # Adding 0.0 turns -0.0 into 0.0.
+    return np.round(np.asarray(array, dtype=float), _DIGITS) + 0.0
+
+
+def _rounded_json(value):
+    if isinstance(value, dict):
+        return {key: _rounded_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded_json(item) for item in value]
+    return round(value, _DIGITS) + 0.0 if isinstance(value, float) else value
+
+
+def _add(digest, array: np.ndarray):
+    digest.update(f"{array.shape}{array.dtype.str}".encode())
+    digest.update(np.ascontiguousarray(array).tobytes())
+
+
+# --- records ----------------------------------------------------------------------------------------------------
 
 
 def _read(path: Path, n_atoms: int, stress: bool) -> Evaluation | None:
@@ -126,11 +208,31 @@ def _read(path: Path, n_atoms: int, stress: bool) -> Evaluation | None:
         return None
 
 
+def _read_field(path: Path, n_atoms: int, n_sites: int) -> FieldEvaluation | None:
+    if not path.exists():
+        return None
+    try:
+        record = read_npz(path)
+        induced = None
+        if "induced.dipoles" in record:
+            induced = Induced(*(record.pop(f"induced.{name}") for name in ("charges", "dipoles", "energy")))
+            induced = replace(induced, energy=float(induced.energy))
+        record["energy"], record["info"] = float(record["energy"]), json.loads(str(record["info"]))
+        if record["forces"].shape != (n_atoms, 3) or record["charge_forces"].shape != (n_sites, 3):
+            raise ValueError(f"{len(record['forces'])} atoms among {len(record['charge_forces'])} charges")
+        return FieldEvaluation(**record, induced=induced)
+    except (*DAMAGED, TypeError) as error:
+        logger.warning("ignoring the damaged journal record %s (%s); computing again", path, error)
+        return None
+
+
 def _write(path: Path, evaluation: Evaluation):
-    fields = {"energy": evaluation.energy, "forces": evaluation.forces, "info": json.dumps(evaluation.info)}
-    if evaluation.stress is not None:
-        fields["stress"] = evaluation.stress
-    write_npz(path, fields)
+    record = {field.name: getattr(evaluation, field.name) for field in fields(evaluation)}
+    record["info"] = json.dumps(evaluation.info)
+    induced = record.pop("induced", None)
+    if induced is not None:
+        record |= {f"induced.{field.name}": getattr(induced, field.name) for field in fields(induced)}
+    write_npz(path, {name: value for name, value in record.items() if value is not None})
 
 
 def without_journal(engine: Engine | None) -> Engine | None:

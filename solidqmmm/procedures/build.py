@@ -12,7 +12,7 @@ from solidqmmm.coupling.force_mixing import ForceMixing, smooth_weights
 from solidqmmm.coupling.qmmm import QMMM
 from solidqmmm.coupling.subtractive import Subtractive
 from solidqmmm.engines.factory import make_engine
-from solidqmmm.engines.journal import JournaledEngine
+from solidqmmm.engines.journal import journaled
 from solidqmmm.engines.lammps import LammpsEngine
 from solidqmmm.engines.protocols import Engine
 from solidqmmm.errors import RegionError
@@ -95,7 +95,7 @@ def _engine(study: Study, crystal: Crystal, partition: Partition, potential, cha
     """The study's engine, its charge that of the cluster where the coupling asks for one; with a journal in `folder`."""
     settings = engine_settings(study, crystal, partition, potential, charge)
     engine = make_engine(settings, log_dir=folder, search_dirs=(study.folder,))
-    return engine if folder is None else JournaledEngine(engine, folder / "journal")
+    return engine if folder is None else journaled(engine, folder / "journal")
 
 
 class Model:
@@ -234,6 +234,7 @@ class Model:
             engine = self.perfect_engine if perfect else self.engine
         cluster = self._carved(crystal, partition, self.stretch)
         if is_additive(self.study):
+            charge = 0.0 if perfect else asked.charge
             return additive_coupling(
                 self.study, cluster, crystal, self.potential, engine, 0.0 if perfect else asked.charge
             )

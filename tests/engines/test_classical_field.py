@@ -97,3 +97,24 @@ def test_contract_and_refusals():
 def test_charges_that_make_no_sense(given, message):
     with pytest.raises(ValueError, match=message):
         PointCharges(*given)
+
+
+def test_what_atoms_lack_of_the_total_charge_is_at_their_middle():
+    """Six ions +2 around two trapped electrons, in the field of one far charge: closed formula, and forces by difference."""
+    r = 2.1
+    atoms = Atoms("Mg6", positions=r * np.vstack([np.eye(3), -np.eye(3)]))
+    engine = ClassicalFieldEngine(charges={"Mg": 2.0}, charge=10.0)
+    mutual = 4 * (12 / np.sqrt(2) + 3 / 2) / r - 6 * 4 / r
+    assert engine.evaluate(atoms).energy == pytest.approx(COULOMB * mutual, rel=1e-12)
+    far = PointCharges([[0, 0, 1e4]], [1.0])
+    assert engine.evaluate_in_field(atoms, far).potentials[0] == pytest.approx(COULOMB * 10 / 1e4, rel=1e-6)
+    atoms.positions += 0.1 * rng.normal(size=(6, 3))
+    step, ends = 1e-4 * rng.normal(size=(6, 3)), []
+    forces = engine.evaluate_in_field(atoms, CHARGES).forces
+    for sign in (1, -1):
+        moved = atoms.copy()
+        moved.positions += sign * step
+        ends.append(engine.evaluate_in_field(moved, CHARGES).energy)
+    assert (ends[1] - ends[0]) / 2 == pytest.approx(float((forces * step).sum()), rel=1e-6)
+    with pytest.raises(ValueError, match=r"sum to \+10 e, stated \+12 e"):
+        ClassicalFieldEngine(charges={"Mg": 2.0, "O": -2.0}, charge=12.0).evaluate(atoms + Atoms("O"))

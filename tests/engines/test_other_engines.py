@@ -266,7 +266,7 @@ def test_potential_files_beside_the_study(tmp_path):
         ({"engine": "gpaw", "basiss": "dzp"}, "qm.basiss: unknown key; did you mean 'basis'"),
         ({"engine": "gpaw", "h": -1.0}, "qm.h: .*greater than 0"),
         ({"engine": "gpaw", "spinpol": "perhaps"}, "qm.spinpol"),
-        ({"engine": "gpaws"}, "must be one of gpaw, pyscf, lammps, ase, got 'gpaws'"),
+        ({"engine": "gpaws"}, "must be one of gpaw, pyscf, lammps, ase, classical_field, got 'gpaws'"),
         ({"mode": "pw"}, "must be one of gpaw, pyscf, lammps, ase"),
         ({"engine": "lammps", "pair_stile": "sw"}, "did you mean 'pair_style'"),
         ({"engine": "ase", "calculator": "no colon"}, "qm.calculator"),
