@@ -170,6 +170,21 @@ def test_solution_above_the_bands_reaches_only_as_far_as_it_must():
         solve_above(K, B, 0.5 * DIAMOND_TOP)
 
 
+@pytest.mark.parametrize("margin", [1e-1, 1e-3, 1e-8])
+def test_coarse_solutions_just_above_the_bands_keep_their_tolerance(margin):
+    """Found in single precision where that can be, and in double where the matrix is too close to singular for it."""
+    K, positions = diamond(5)
+    shift = (1 + margin) * DIAMOND_TOP
+    B = np.zeros((K.shape[0], 3))
+    B[:3] = np.eye(3)
+    X, R = solve_above(K, B, shift, tolerance=1e-3)
+    assert np.all(np.linalg.norm(B - (shift * X - K @ X), axis=0) < 1e-3)
+    np.testing.assert_allclose(R, B - (shift * X - K @ X), atol=1e-10 * np.abs(X).max())
+    exact = Factors(shift * sparse.eye_array(K.shape[0]) - K, positions).solve(B)
+    energy = B.T @ X + X.T @ R  # its error is the square of the solution's
+    np.testing.assert_allclose(energy, B.T @ exact, atol=1e-6 / (margin * DIAMOND_TOP))
+
+
 def test_solution_above_the_bands_without_the_modes_that_are_held():
     K, positions = diamond(3)
     masses = np.ones(216)

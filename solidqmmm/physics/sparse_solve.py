@@ -26,6 +26,7 @@ from solidqmmm.physics.nested_dissection import nested_dissection
 DIRECT_BELOW = 6000  # degrees of freedom; above it multigrid is faster
 FACTORS_BELOW = 15000  # degrees of freedom; above it L D L^T takes tens of seconds and gigabytes
 COLUMNS = 32  # right-hand sides at a time
+SINGLE_ABOVE = 1e-4  # tolerances that single precision meets
 
 
 class NotPositiveDefinite(SolidQMMMError):
@@ -245,12 +246,21 @@ def solve_above(A, B, shift: float, *, held=None, guess=None, tolerance: float =
         reach, inner = max(reach, int(distance[felt].max(initial=0))), tolerance
     whole, target = _Shifted(A, shift, p, V), tolerance * np.linalg.norm(B, axis=0)
     connected = int(np.sum(distance >= 0))
+    # Twice as fast, and the residual is that of double precision all the same.
+    precision = np.float32 if tolerance >= SINGLE_ABOVE else np.float64
     while True:
         inside = np.flatnonzero((distance >= 0) & (distance <= reach))
-        S = _Shifted(A[inside][:, inside], shift, p, V[inside])
+        S = _Shifted(A[inside][:, inside].astype(precision), shift, p.astype(precision), V[inside].astype(precision))
         X[inside], _, converged = conjugate_gradients(
-            S, B[inside], guess=X[inside], tolerance=0.3 * inner, max_iterations=3000
+            S,
+            B[inside].astype(precision),
+            guess=X[inside].astype(precision),
+            tolerance=0.3 * inner,
+            max_iterations=3000,
         )
+        if not converged and precision == np.float32:
+            precision = np.float64
+            continue
         if not converged:
             raise np.linalg.LinAlgError(
                 "conjugate gradients did not converge: the shift is too close to the spectrum"
@@ -258,14 +268,19 @@ def solve_above(A, B, shift: float, *, held=None, guess=None, tolerance: float =
         R = B - whole @ X
         everywhere = np.linalg.norm(R, axis=0)
         wanting = everywhere > target
-        if not wanting.any() or (len(inside) == connected and inner <= tolerance):
+        complete = len(inside) == connected
+        if not wanting.any() or (complete and inner <= tolerance and precision == np.float64):
             return X, R
         # Neither iterate inside for what lies beyond, nor look beyond for what is not settled inside.
         settled = np.linalg.norm(R[inside], axis=0) < 0.5 * everywhere
-        if np.all(settled[wanting]) and len(inside) < connected:
-            reach = int(np.ceil(1.4 * reach))
-        else:
+        if inner > tolerance and (complete or not np.all(settled[wanting])):
             inner = max(0.1 * inner, tolerance)
+        elif complete or (not np.all(settled[wanting]) and precision == np.float32):
+            precision = np.float64
+        else:
+            reach = int(np.ceil(1.4 * reach))
+            if np.sum(distance <= reach) > 0.5 * len(distance):
+                reach = int(distance.max())
 
 
 class _Shifted:
