@@ -2,8 +2,8 @@
 
     python tests/benchmarks/run.py [case ...]        # all cases by default; `--list` names them
 
-Each case runs in a process of its own, so that its peak memory is its own. Results go to `results.json` beside this file and
-to a table on the terminal.
+Each case runs in a process of its own, so that its peak memory is its own. Results go to a table on the terminal and to
+`results.json` beside this file, where those of cases that were not asked for stay.
 """
 
 from __future__ import annotations
@@ -126,37 +126,32 @@ def case_million(repeats=50, steps=5, pairs=3):
     }
 
 
-def case_host_hessian(sizes=((5, 5, 5), (10, 5, 25), (25, 25, 20))):
-    """Sparse Hessian of 1,000 to 100,000 Stillinger-Weber atoms: force calls, time, growth, cost beside the bare calls."""
-    import math
+def case_host_hessian():
+    """Sparse Hessian of 1,000 to 100,000 atoms, Stillinger-Weber and Tersoff: force calls, time, growth, bare calls."""
+    import phonon_benchmarks
 
-    from solidqmmm.engines.lammps_host import LammpsHost
-    from solidqmmm.procedures.host_hessian import host_hessian
-    from solidqmmm.system.crystal import Crystal
-    from solidqmmm.system.potential import Potential
+    return phonon_benchmarks.host_hessians()
 
-    atoms, calls, seconds = [], [], []
-    for repeats in sizes:
-        crystal = Crystal.of(silicon()).supercell(repeats)
-        with LammpsHost(crystal, Potential(**SW)) as host:
-            begin = time.perf_counter()
-            found = host_hessian(host)
-            seconds.append(time.perf_counter() - begin)
-            host.command("run 0 post no")
-            begin = time.perf_counter()
-            host.command("run 20 pre no post no")
-            call = (time.perf_counter() - begin) / 20
-        atoms.append(len(crystal))
-        calls.append(found.n_force_evaluations)
-    return {
-        **{f"force_calls_{n}": m for n, m in zip(atoms, calls, strict=True)},
-        **{f"seconds_{n}": s for n, s in zip(atoms, seconds, strict=True)},
-        "exponent": math.log(seconds[-1] / seconds[-2]) / math.log(atoms[-1] / atoms[-2]),
-        "ratio_to_bare_force_calls": seconds[-1] / (calls[-1] * call),
-        "target_force_calls": 3000,
-        "target_s": 600,
-        "target_exponent": 1.6,
-    }
+
+def case_condensation():
+    """Static and dynamic condensation onto 47 atoms, and the whole matrix: 1,000 to 97,336 Stillinger-Weber atoms."""
+    import phonon_benchmarks
+
+    return phonon_benchmarks.condensation(phonon_benchmarks.SW)
+
+
+def case_condensation_tersoff():
+    """The same for Tersoff silicon."""
+    import phonon_benchmarks
+
+    return phonon_benchmarks.condensation(phonon_benchmarks.TERSOFF)
+
+
+def case_defect_phonons():
+    """The recipe for carbon in 97,336 Tersoff silicon atoms, core of 29 atoms: time by stage, memory."""
+    import phonon_benchmarks
+
+    return phonon_benchmarks.recipe()
 
 
 def case_strain_series(repeats=8, pairs=3):
@@ -338,9 +333,10 @@ CASES = {name[5:]: function for name, function in list(globals().items()) if nam
 
 def measured(name: str) -> dict:
     """Runs one case in this process; adds its wall time and peak memory."""
-    begin = time.perf_counter()
+    begin, load = time.perf_counter(), os.getloadavg()[0]
     found = CASES[name]()
     found["wall_s"] = time.perf_counter() - begin
+    found["load_average_at_start"] = load
     found["peak_memory_GB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     return found
 
@@ -353,12 +349,13 @@ def main():
     asked = parser.parse_args()
     if asked.list:
         for name, function in CASES.items():
-            print(f"{name:16} {function.__doc__.splitlines()[0]}")
+            print(f"{name:20} {function.__doc__.splitlines()[0]}")
         return
     if asked.inside:
         print(json.dumps(measured(asked.inside)))
         return
-    results = {}
+    file = Path(__file__).with_name("results.json")
+    results = json.loads(file.read_text()) if file.exists() else {}
     for name in asked.cases or [name for name in CASES if name != "ase_force_qmmm"]:
         print(f"{name}: {CASES[name].__doc__.splitlines()[0]}", flush=True)
         done = subprocess.run(
@@ -370,7 +367,7 @@ def main():
         results[name] = json.loads(done.stdout.splitlines()[-1])
         for key, value in results[name].items():
             print(f"  {key:38} {value:.4g}" if isinstance(value, float) else f"  {key:38} {value}")
-    Path(__file__).with_name("results.json").write_text(json.dumps(results, indent=1) + "\n")
+        file.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":
