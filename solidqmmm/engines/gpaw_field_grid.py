@@ -15,13 +15,15 @@ from gpaw.core import PWDesc, UGDesc
 from solidqmmm.physics.grid_field import GridField
 from solidqmmm.physics.lattice_field import LatticeField
 
+_FACES = 1.5  # angstrom
+
 
 def site_map(fine_grid: UGDesc, desc):
     """The map for a calculation whose density lives on `desc`: the fine grid itself or plane waves."""
     waves = isinstance(desc, PWDesc)
     if fine_grid.pbc_c.all():
         return PeriodicWaves(desc) if waves else PeriodicGrid(fine_grid)
-    return OpenWaves(fine_grid, desc) if waves else OpenGrid(fine_grid)
+    return OpenWaves(desc) if waves else OpenGrid(fine_grid)
 
 
 class OpenGrid:
@@ -46,18 +48,61 @@ class OpenGrid:
         return _summed(found, self.grid.comm)
 
 
-class OpenWaves(OpenGrid):
-    """A density in plane waves, felt in empty space: sites have no images, though the density has (GPAW's own do)."""
+class OpenWaves:
+    """A density in plane waves, felt in empty space.
 
-    def __init__(self, grid: UGDesc, pw: PWDesc):
-        super().__init__(grid)
+    Sites have no images, though the density has (those of GPAW's own electrostatics are the user's vacuum to choose). Their
+    potential v then jumps from one face of the cell to the other, and the waves that the jump needs and the density lacks
+    would ring through the cell. Near the faces the density is taken as divided between both sides instead,
+
+        v_p(r) = sum_R w(r + R) v(r + R),    sum_R w(r + R) = 1,
+
+    with a window w that falls from 1 to 0 within 1.5 angstrom to either side of the faces (a fifth of small cells).
+    """
+
+    def __init__(self, pw: PWDesc):
         self.pw = pw
+        self._pw0 = pw.new(comm=None)
+        self._grid = pw.minimal_uniform_grid(n=2).new(comm=None)  # GPAW's fine grid need not hold all the waves
+        cell, size, comm = self._grid.cell_cv * Bohr, self._grid.size_c, pw.comm
+        perpendicular = 1 / np.linalg.norm(np.linalg.inv(cell), axis=0)
+        margin = np.minimum(_FACES, 0.2 * perpendicular) / perpendicular
+        reach = np.ceil(margin * size).astype(int)
+        start, stop = -reach, size + reach
+        # Each rank does some of the planes along the first axis.
+        planes = np.linspace(start[0], stop[0], comm.size + 1).astype(int)
+        start[0], stop[0] = planes[comm.rank : comm.rank + 2]
+        self._field = GridField(cell, size, start, stop)
+        self.floor = self._field.floor
+        indices = [np.arange(i, j) for i, j in zip(start, stop)]
+        self._where = np.ix_(*[i % n for i, n in zip(indices, size)])
+        self._window = 1.0
+        for c, (i, n) in enumerate(zip(indices, size)):
+            w = _rise(i / n / margin[c]) - _rise((i / n - 1) / margin[c])
+            self._window = self._window * w.reshape([-1 if k == c else 1 for k in range(3)])
+
+    def place(self, positions, widths):
+        self._field.place(positions, widths)
+        self.far = self._field.far
 
     def electron_potential(self, charges, dipoles=None):
-        return super().electron_potential(charges, dipoles).fft(pw=self.pw)
+        v = self._grid.zeros()
+        np.add.at(v.data, self._where, self._window * self._field.potential(charges, dipoles) * (-1 / Ha))
+        self.pw.comm.sum(v.data)
+        waves = self.pw.empty()
+        waves.data[:] = v.fft(pw=self._pw0).data[self.pw.ng1 : self.pw.ng2]
+        return waves
 
     def at_sites(self, density, derivatives: int) -> list[np.ndarray]:
-        return super().at_sites(density.ifft(grid=self.grid), derivatives)
+        whole = density.gather(broadcast=True).ifft(grid=self._grid)
+        weights = whole.data[self._where] * self._window
+        return _summed(self._field.at_sites(weights * -self._grid.dv, derivatives), self.pw.comm)
+
+
+def _rise(x) -> np.ndarray:
+    """Step from 0 at x = -1 to 1 at x = 1 with three smooth derivatives, and _rise(x) + _rise(-x) = 1."""
+    t = np.clip((x + 1) / 2, 0.0, 1.0)
+    return t**4 * (35 - 84 * t + 70 * t**2 - 20 * t**3)
 
 
 class PeriodicWaves:
