@@ -118,7 +118,7 @@ def run(
             if ranks.is_root:
                 with folder.stage("figures"):
                     folder.write_figures(_drawn_cluster(model) | recipe.figures(result))
-            _write_provenance(folder, study, model)  # last: it says that the run is complete
+            _write_provenance(folder, study, model, result)  # last: it says that the run is complete
     if ranks.is_root:
         _conclude(result, folder)
 
@@ -324,14 +324,14 @@ def _drawn_cluster(model) -> dict:
     return {"cluster": draw_cluster(model.cluster, model.crystal)}
 
 
-def _write_provenance(folder, study, model):
+def _write_provenance(folder, study, model, result):
     from solidqmmm.results.provenance import Provenance
 
     folder.write_provenance(
         Provenance.collected(
             seeds={"study": study.seed},
             checksums=model.checksums() | study.checksums(),
-            references=model.references(),
+            references=[*model.references(), *result.METHOD_REFERENCES],
             wall_time_s=folder.seconds,
             mpi_ranks=ranks.size,
             potential_files=study.potential_files(),

@@ -62,9 +62,11 @@ class Result(MSONable):
 
     Class attributes:
         UNITS: Units of fields whose names do not say them; those that do ('energy_eV') are found without it.
+        METHOD_REFERENCES: Keys of data/references.bib that a user owes for the method, beside those of model and engines.
     """
 
     UNITS: ClassVar[dict[str, str]] = {}
+    METHOD_REFERENCES: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def units(cls) -> dict[str, str]:

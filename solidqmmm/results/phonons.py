@@ -73,6 +73,7 @@ class DefectPhononsResult(Result):
         ValueError: For arrays that do not fit together, or something absent without a reason.
     """
 
+    METHOD_REFERENCES: ClassVar = ("maradudin1971lattice", "guyan1965reduction", "togo2023phonopy")
     UNITS: ClassVar = {
         "bulk_dos_per_THz": "1/THz",
         "local_dos_per_THz": "1/THz",
