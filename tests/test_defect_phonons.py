@@ -14,7 +14,7 @@ from solidqmmm.errors import RegionError, SolidQMMMError, StudyError
 from solidqmmm.physics.condensation import PartitionedCrystal
 from solidqmmm.physics.localized_modes import CM1_PER_THZ, frequencies_THz
 from solidqmmm.procedures.bulk_lattice import BulkLattice
-from solidqmmm.procedures.bulk_phonons import bulk_phonons, commensurate_points
+from solidqmmm.procedures.bulk_phonons import bulk_phonons
 from solidqmmm.procedures.defect_modes import core_atoms, crystal_at_rest
 from solidqmmm.procedures.hybrid_hessian import hybrid_hessian
 from solidqmmm.procedures.infinite_host import infinite_modes
@@ -138,26 +138,16 @@ def test_bulk_bands_and_folded_frequencies():
         rest = crystal_at_rest(model, fmax=1e-3, displacement=0.01)
     crystal = PartitionedCrystal(rest.hessian.matrix, np.full(64, 28.085), [0])
     nu = frequencies_THz(np.linalg.eigvalsh(crystal.weighted().toarray()))
-    folded = phonons.frequencies_of_supercell(rest.cell)
+    reciprocal = np.linalg.inv(np.rint(rest.cell @ np.linalg.inv(phonons.primitive.cell))).T
+    whole_waves = {tuple(np.round(np.array(n) @ reciprocal % 1, 6) % 1) for n in np.ndindex(8, 8, 8)}
+    assert len(whole_waves) == 32
+    phonons.phonopy.run_qpoints(sorted(whole_waves))
+    folded = np.sort(np.ravel(phonons.phonopy.qpoints.frequencies))
     np.testing.assert_allclose(folded[3:], nu[3:], atol=2e-4)
     phonons.phonopy.run_qpoints([[0, 0, 0]])
     np.testing.assert_allclose(phonons.phonopy.qpoints.frequencies[0][3:], 16.0677, atol=1e-3)
     grid = np.linspace(0, 20, 2001)
     assert np.trapezoid(phonons.dos_per_THz(grid, width_THz=0.1), grid) == pytest.approx(3, rel=5e-3)
-
-
-@pytest.mark.parametrize(
-    "matrix", [np.diag([2, 3, 1]), [[-2, 2, 2], [2, -2, 2], [2, 2, -2]], [[3, 1, 0], [0, 2, 0], [1, 0, 2]]]
-)
-def test_commensurate_points(matrix):
-    """As many as cells, different from one another, each with whole waves along every vector of the supercell."""
-    q = commensurate_points(matrix)
-    assert len(q) == round(abs(np.linalg.det(matrix)))
-    waves = q @ np.asarray(matrix).T
-    np.testing.assert_allclose(waves, np.rint(waves), atol=1e-6)
-    apart = q[:, None] - q[None]
-    apart = np.abs(apart - np.rint(apart)).max(axis=2) + np.eye(len(q))
-    assert apart.min() > 1e-3
 
 
 # --- the hybrid crystal --------------------------------------------------------------------------------------------------

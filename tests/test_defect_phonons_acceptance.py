@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from phonon_cases import model_of
+from ase.build import bulk
+from ase.data import atomic_masses
+from elastic_cases import SW
+from phonon_cases import model_of, run
 
+from solidqmmm.physics.localized_modes import frequencies_THz
 from solidqmmm.procedures import bulk_phonons as bulk_module
+from solidqmmm.procedures.bulk_lattice import BulkLattice
 from solidqmmm.procedures.bulk_phonons import bulk_phonons
+from solidqmmm.procedures.host_hessian import host_hessian
+from solidqmmm.procedures.relax import settle
 
 # --- the perfect crystal -------------------------------------------------------------------------------------------------
 
@@ -24,3 +31,91 @@ def test_bulk_phonons_without_a_search_for_symmetry_are_the_same(monkeypatch):
     density = plain.dos_per_THz(grid, width_THz=0.1)
     np.testing.assert_allclose(density, symmetric.dos_per_THz(grid, width_THz=0.1), atol=2e-3)
     assert np.trapezoid(density, grid) == pytest.approx(3, rel=5e-3)
+
+
+GAN = {"pair_style": "tersoff", "pair_coeff": ["* * GaN.tersoff Ga N"], "species": ["Ga", "N"]}
+COPPER = {"pair_style": "eam/alloy", "pair_coeff": ["* * Cu_mishin1.eam.alloy Cu"], "species": ["Cu"]}
+MAGNESIUM = {"pair_style": "eam/fs", "pair_coeff": ["* * Mg_mm.eam.fs Mg"], "species": ["Mg"]}
+
+
+def gamma_frequencies(hessian, masses) -> np.ndarray:
+    scale = 1 / np.sqrt(np.repeat(masses, 3))
+    return frequencies_THz(np.linalg.eigvalsh(hessian.matrix.toarray() * np.outer(scale, scale)))
+
+
+def test_bulk_phonons_are_those_of_atoms_at_rest():
+    """A wurtzite cell as given has a free parameter: the crystal relaxes along it, and so must what gives the bands."""
+    wurtzite = bulk("GaN", "wurtzite", a=3.19, c=5.19, u=0.385)
+    changes = {"structure": wurtzite, "host": GAN, "supercell": [2, 2, 2], "defect": None}
+    with model_of(**changes) as model:
+        phonons = bulk_phonons(model, 6.2, masses={"Ga": 69.723, "N": 14.007})
+        with model.open() as qmmm:
+            settle(qmmm, fmax=1e-5)
+            nu = gamma_frequencies(host_hessian(qmmm.host), np.where(model.crystal.numbers == 7, 14.007, 69.723))
+    phonons.phonopy.run_qpoints([[0, 0, 0], [0.5, 0, 0]])
+    for frequencies in phonons.phonopy.qpoints.frequencies:
+        assert np.abs(frequencies[3:, None] - nu).min(axis=1).max() < 1e-3
+    np.testing.assert_allclose(phonons.primitive.positions, wurtzite.positions, atol=1e-9)
+
+
+def test_the_infinite_lattice_of_a_cell_that_was_not_relaxed():
+    """Sites are found by where atoms are in the given cell, force constants are those where they are at rest."""
+    wurtzite = bulk("GaN", "wurtzite", a=3.19, c=5.19, u=0.40)  # atoms move by 0.1 angstrom
+    with model_of(structure=wurtzite, host=GAN, supercell=[4, 4, 3], defect=None) as model:
+        lattice = BulkLattice(bulk_phonons(model, 5.2, masses={"Ga": 69.723, "N": 14.007}))
+        positions = model.perfect.positions
+        near = np.argsort(np.linalg.norm(positions - positions.mean(axis=0), axis=1))[:12]
+        sites = lattice.sites(positions[near], model.perfect.numbers[near])
+        with model.open() as qmmm:
+            settle(qmmm, fmax=1e-5)
+            assert np.linalg.norm(qmmm.host.positions() - positions, axis=1).max() > 0.03
+            K = host_hessian(qmmm.host).matrix
+    dofs = (3 * near[:, None] + np.arange(3)).ravel()
+    K = K.tocsr()[dofs][:, dofs].toarray().reshape(12, 3, 12, 3).transpose(0, 2, 1, 3)
+    np.testing.assert_allclose(lattice.between(sites), K, atol=2e-3)
+
+
+def test_edges_of_bands_on_the_faces_of_the_zone():
+    """The highest frequency of this crystal is on the face of the zone, at L = (1/2, 0, 0): 27 wave vectors miss it."""
+    argon = {"pair_style": "lj/smooth/linear 5.0", "pair_coeff": ["* * 0.0104 3.4"], "species": ["Ar"]}
+    changes = {"structure": bulk("Ar", a=5.26, cubic=True), "host": argon, "supercell": [2, 2, 2], "defect": None}
+    with model_of(**changes) as model:
+        phonons = bulk_phonons(model, 5.0, masses={"Ar": 39.948})
+    phonons.phonopy.run_qpoints([[0.5, 0, 0]])
+    assert phonons.band_top_THz == pytest.approx(phonons.phonopy.qpoints.frequencies.max(), abs=1e-9)
+
+
+def test_images_of_a_slab_do_not_feel_each_other():
+    """A slab in a cell without vacuum, not periodic across: its phonons are those of one with plenty of it."""
+    slab = bulk("Si", a=5.43095, cubic=True)
+    slab.pbc = (True, True, False)
+    wide = slab.copy()
+    wide.cell[2, 2] = 40.0
+    bands = []
+    for structure in (slab, wide):
+        changes = {"structure": structure, "host": SW, "supercell": [2, 2, 1], "defect": None}
+        with model_of(**changes) as model:
+            bands.append(bulk_phonons(model, 7.6, masses={"Si": 28.085}).bands_THz)
+    np.testing.assert_allclose(*bands, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("structure", "host", "supercell", "tolerance"),
+    [(bulk("Cu", a=3.61493, cubic=True), COPPER, [3, 3, 3], 1e-3), (bulk("Mg"), MAGNESIUM, [3, 3, 2], 1e-3)],
+    ids=["copper", "magnesium"],
+)
+def test_formation_entropy_of_a_vacancy_is_that_of_two_dense_spectra(structure, host, supercell, tolerance):
+    """Tables of magnesium are rough: 0.03 % of every frequency, which sum up unless both crystals are displaced alike."""
+    changes = {"structure": structure, "host": host, "supercell": supercell, "region": {"core": {"sites": [0, 1]}}}
+    result = run(defect={"kind": "vacancy", "site": 0}, phonons={"temperatures": [300.0]}, **changes)
+
+    def entropy(**defect):
+        with model_of(**changes, **defect) as model, model.open() as qmmm:
+            settle(qmmm, fmax=1e-5)
+            mass = atomic_masses[model.crystal.numbers]
+            nu = gamma_frequencies(host_hessian(qmmm.host), mass)[3:]
+        x = 47.992430733 * nu / 300  # h THz / k in K
+        return np.sum(x / np.expm1(x) - np.log(-np.expm1(-x))), len(x)
+
+    (with_defect, n), (without, m) = entropy(defect={"kind": "vacancy", "site": 0}), entropy(defect=None)
+    assert result.formation_entropy_k[0] == pytest.approx(with_defect - n / m * without, abs=tolerance)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import sparse
 
 from solidqmmm.errors import SolidQMMMError
 from solidqmmm.physics.localized_modes import frequencies_THz, joined_bands
@@ -22,7 +21,7 @@ class BulkLattice:
         lattice: For Green's functions.
         blocks: K(0, R) by cell R, in eV/angstrom^2, shape=(3 b, 3 b) each.
         cell: Primitive vectors in angstrom, shape=(3, 3).
-        positions: Of the atoms of the cell in angstrom, shape=(b, 3).
+        positions: Of the atoms of the cell, as the model's crystal has them before it relaxes, in angstrom, shape=(b, 3).
         numbers: Their atomic numbers, shape=(b,).
     """
 
@@ -46,7 +45,9 @@ class BulkLattice:
             R: (blocks.get(R, zero) + blocks.get(tuple(-k for k in R), zero).T) / 2
             for R in {*blocks, *(tuple(-k for k in R) for R in blocks)}
         }
-        self.cell, self.positions = np.array(primitive.cell), np.array(primitive.positions)
+        self.cell = np.array(primitive.cell)
+        given = bulk.primitive.positions @ np.linalg.inv(self.cell) - x
+        self.positions = (x + given - np.rint(given)) @ self.cell  # in the cells that phonopy puts atoms into
         self.numbers = np.array(primitive.numbers)
         self.lattice = PerfectLattice.from_blocks(
             list(self.blocks), list(self.blocks.values()), np.array(primitive.masses)
@@ -88,41 +89,6 @@ class BulkLattice:
                     rows = 3 * sites[a, 3][:, None] + np.arange(3)
                     K[a, b] = block[rows[:, :, None], 3 * t + np.arange(3)]
         return K
-
-    def of_supercell(self, crystal) -> sparse.csr_array:
-        """K of a periodic crystal of whole cells in eV/angstrom^2, shape=(3 n, 3 n).
-
-        Args:
-            crystal: The perfect supercell.
-
-        Raises:
-            SolidQMMMError: If it is no repetition of this lattice.
-        """
-        sites = self.sites(crystal.positions, crystal.numbers)
-        M = np.rint(crystal.cell @ np.linalg.inv(self.cell)).astype(int)
-        n_cells = round(abs(np.linalg.det(M)))
-        adjugate = np.rint(n_cells * np.linalg.inv(M)).astype(int)
-        weights = np.array([n_cells**2, n_cells, 1])
-
-        def key(cells, atom):
-            """The same for cells that are a vector of the supercell apart."""
-            return ((cells @ adjugate) % n_cells @ weights) * len(self.numbers) + atom
-
-        known = key(sites[:, :3], sites[:, 3])
-        order = np.argsort(known)
-        if len(crystal) != n_cells * len(self.numbers) or len(np.unique(known)) < len(known):
-            raise SolidQMMMError("the supercell is no whole repetition of the primitive cell")
-        rows, columns, values = [], [], []
-        for R, block in self.blocks.items():
-            for t in range(len(self.numbers)):
-                partner = order[np.searchsorted(known[order], key(sites[:, :3] + R, t))]
-                own = 3 * np.arange(len(sites))[:, None] + np.arange(3)
-                rows.append(np.repeat(own, 3, axis=1).ravel())
-                columns.append(np.tile(3 * partner[:, None] + np.arange(3), 3).ravel())
-                values.append(block.reshape(len(self.numbers), 3, -1)[sites[:, 3]][:, :, 3 * t : 3 * t + 3].ravel())
-        shape = (3 * len(sites),) * 2
-        K = sparse.coo_array((np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))), shape=shape)
-        return sparse.csr_array(K)
 
 
 def bands_with_masses(bulk: BulkPhonons, masses: dict[str, float]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The host's own lattice: how much pressure a given cell puts on its potential, and the cell without any."""
+"""The host's own lattice: how much pressure a given cell puts on its potential, the cell without any, its ions at rest."""
 
 from __future__ import annotations
 
@@ -39,6 +39,28 @@ def relaxed_cell(unit: Crystal, engine: Engine, *, fmax: float = 1e-4, steps: in
             "potential? Give structure: {lattice: as_given} to keep the cell"
         )
     return unit.with_positions(atoms.positions, atoms.cell.array)
+
+
+def relaxed_ions(unit: Crystal, engine: Engine, *, fmax: float = 1e-5, steps: int = 500) -> Crystal:
+    """`unit` with its atoms relaxed by an engine, the cell as it is; symmetric crystals stay symmetric.
+
+    Args:
+        unit: Periodic cell.
+        engine: The host's potential as an engine.
+        fmax: Largest force at the end, eV/angstrom.
+        steps: Largest number of steps.
+
+    Raises:
+        SolidQMMMError: If it does not converge.
+    """
+    atoms = unit.to_atoms()
+    atoms.calc = _EngineCalculator(engine)
+    if not BFGSLineSearch(atoms, logfile=None).run(fmax=fmax, steps=steps):
+        raise SolidQMMMError(
+            f"the atoms of the perfect crystal did not relax to {fmax} eV/A in {steps} steps: is the structure a crystal of "
+            "this potential?"
+        )
+    return unit.with_positions(atoms.positions)
 
 
 class _EngineCalculator(Calculator):

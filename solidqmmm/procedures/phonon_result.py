@@ -118,7 +118,7 @@ def phonon_result(
     report(None, None, "local densities of states")
     densities = local_densities(model, crystal, rest, bulk, infinite_host=infinite_host)
     entropies, energies, reason = vibrational_formation(
-        model, crystal, bulk, rest.cell, isotopes, temperatures, stable=not len(soft)
+        model, crystal, isotopes, temperatures, stable=not len(soft)
     )
     return DefectPhononsResult(
         method=method if endless is None else "infinite",

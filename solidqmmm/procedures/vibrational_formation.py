@@ -15,23 +15,22 @@ from solidqmmm.errors import SolidQMMMError
 from solidqmmm.physics.condensation import PartitionedCrystal, all_squared_frequencies
 from solidqmmm.physics.harmonic_free_energy import entropy, formation_difference, free_energy, vibrations
 from solidqmmm.physics.localized_modes import frequencies_THz
-from solidqmmm.procedures.bulk_lattice import BulkLattice
-from solidqmmm.procedures.bulk_phonons import BulkPhonons
+from solidqmmm.procedures.host_hessian import host_hessian
 from solidqmmm.procedures.isotopes import Isotopes
+from solidqmmm.procedures.relax import settle
 
+_FMAX = 1e-5  # eV/angstrom
 _LARGEST_DENSE = 6000  # degrees of freedom: a dense diagonalization takes minutes beyond
 
 
 def vibrational_formation(
-    model, crystal: PartitionedCrystal, bulk: BulkPhonons, cell, isotopes: Isotopes, temperatures, *, stable: bool
+    model, crystal: PartitionedCrystal, isotopes: Isotopes, temperatures, *, stable: bool
 ):
     """Formation entropy in k, shape=(t,), and free energy in eV, shape=(t,), or None, None and why there are none.
 
     Args:
         model: A `procedures.build.Model`.
         crystal: Force constants and masses with the defect.
-        bulk: Phonons of the perfect host with the isotopes of whole elements.
-        cell: Of the crystal, angstrom.
         isotopes: Masses, with sites as indices.
         temperatures: In K.
         stable: Whether the crystal is at a minimum.
@@ -51,7 +50,7 @@ def vibrational_formation(
         return None, None, f"more than {_LARGEST_DENSE} degrees of freedom: take a smaller supercell"
     try:
         defective = vibrations(frequencies_THz(all_squared_frequencies(crystal)))
-        perfect = vibrations(perfect_frequencies(model, bulk, cell, isotopes))
+        perfect = vibrations(perfect_frequencies(model, isotopes))
     except (ValueError, linalg.LinAlgError) as problem:
         raise SolidQMMMError(f"no harmonic free energy: {problem}") from problem
     T = np.asarray(temperatures, dtype=float)
@@ -62,13 +61,16 @@ def vibrational_formation(
     )
 
 
-def perfect_frequencies(model, bulk: BulkPhonons, cell, isotopes: Isotopes) -> np.ndarray:
-    """All frequencies in THz of the perfect supercell with the isotopes of those of its atoms that stay, shape=(3 n,)."""
-    masses = perfect_masses(model, isotopes)
-    if not isotopes.named:
-        return bulk.frequencies_of_supercell(cell)
-    K = BulkLattice(bulk).of_supercell(model.perfect)
-    return frequencies_THz(all_squared_frequencies(PartitionedCrystal(K, masses, [0])))
+def perfect_frequencies(model, isotopes: Isotopes) -> np.ndarray:
+    """All frequencies in THz of the perfect supercell with the isotopes of those of its atoms that stay, shape=(3 n,).
+
+    By the displacements that the crystal with the defect has had: what a tabulated potential's noise does to hundreds of
+    frequencies is then the same in both.
+    """
+    with model.open_perfect() as qmmm:
+        settle(qmmm, fmax=_FMAX)
+        K = host_hessian(qmmm.host).matrix
+    return frequencies_THz(all_squared_frequencies(PartitionedCrystal(K, perfect_masses(model, isotopes), [0])))
 
 
 def perfect_masses(model, isotopes: Isotopes) -> np.ndarray:
