@@ -84,3 +84,20 @@ def numerical_forces(energy, positions, atoms, step=1e-3) -> np.ndarray:
             values.append(energy(moved))
         forces.flat[row] = -(values[0] - values[1]) / (2 * step)
     return forces
+
+
+def polarizable(cutoff=10.0, solver="ewald 1e-9", dispersion=OO_C, spring=74.92, quartic=0.0, **more):
+    """`rigid_ions` with shells on oxygen."""
+    lines = (
+        "* * 0.0 1.0 0.0",
+        f"Mg O_shell {MGO_A} {MGO_RHO} 0.0",
+        f"O_shell O_shell {OO_A} {OO_RHO} {dispersion}",
+    )
+    shells = {"O": {"charge": -2.848, "spring": spring, "quartic": quartic}}
+    return Potential(
+        f"buck/coul/long/cs {cutoff}",
+        lines,
+        ("Mg", "O"),
+        charges=(2, -2),
+        **{"shells": shells, "commands": (f"kspace_style {solver}",)} | more,
+    )

@@ -91,6 +91,10 @@ def _require_bare(host: LammpsHost):
             f"the host has {len(host.frozen)} frozen atoms, whose forces it does not tell: open it without, and leave their "
             "rows and columns out of the matrix"
         )
+    if len(host.shell_owner):
+        raise ValueError(
+            "the host has shells, whose answer reaches all atoms: a Hessian of a core-shell model is not supported"
+        )
     if fixes := host.session.lmp.available_ids("fix"):
         raise ValueError(f"the host has fixes ({', '.join(fixes)}) that may move atoms or add forces: unfix them")
 

@@ -89,6 +89,7 @@ class LammpsSettings(BaseModel):
     atom_style: Literal["atomic", "charge"] | None = None
     charges: list[float] | dict[str, float] = Field(default_factory=list)
     net_charge: float = 0.0
+    shells: dict[str, dict[str, float]] = Field(default_factory=dict)
     commands: list[str] = Field(default_factory=list)
 
     def build(self, *, log_dir=None, search_dirs=()) -> Engine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from importlib.metadata import version
 from time import perf_counter
 
@@ -10,6 +11,7 @@ import numpy as np
 from ase import Atoms
 
 from solidqmmm.engines.lammps_session import LammpsSession
+from solidqmmm.engines.lammps_shells import Shells
 from solidqmmm.engines.protocols import Evaluation
 from solidqmmm.errors import EngineError
 from solidqmmm.runtime import agree_on_failure, world
@@ -45,6 +47,7 @@ class LammpsEngine:
         self.log = log
         potential.resolved_coeff_lines()  # a missing file is an error now, not at the first step
         self._session: LammpsSession | None = None
+        self._shells: Shells | None = None
         self._kind = None
         self._shift = np.zeros(3)
         self._room = np.zeros((2, 3))
@@ -72,12 +75,17 @@ class LammpsEngine:
         warm = self._holds(atoms)
         try:
             if warm:
-                self._session.scatter("x", atoms.positions + self._shift)
+                positions = atoms.positions + self._shift
+                if self._shells is not None:
+                    positions = self._shells.following(self._session, positions)
+                self._session.scatter("x", positions)
             else:
                 self._open(atoms)
-            self._session.command("run 0 post no")
+            self._run()
             energy = self._session.potential_energy()
             forces = self._session.gather("f")
+            if self._shells is not None:
+                forces = self._shells.folded(forces)
             tensor = self._stress(atoms) if stress else None
         except Exception as caught:
             error = caught
@@ -113,12 +121,17 @@ class LammpsEngine:
                 "units": potential.units,
                 "atom_style": potential.atom_style,
                 "charges": list(potential.charges),
+                **({"shells": [asdict(shell) for shell in potential.shells]} if potential.shells else {}),
                 **({"net_charge": potential.net_charge} if potential.net_charge else {}),
                 "commands": list(potential.commands),
             },
             "potential_checksums": potential.checksums(),
             "versions": {"lammps": version("lammps")},
-            "references": ["thompson2022lammps", *(["thompson2015snap"] if "snap" in potential.pair_style else [])],
+            "references": [
+                "thompson2022lammps",
+                *(["thompson2015snap"] if "snap" in potential.pair_style else []),
+                *potential.references,
+            ],
         }
 
     def close(self):
@@ -158,9 +171,18 @@ class LammpsEngine:
         if atoms.pbc.all():
             require_net_charge(crystal, charges, 0.0, self.potential.net_charge)
         self._session = LammpsSession(self.potential, log=self.log)
-        self._session.create(crystal, charges=charges)
+        self._shells = Shells.of(crystal, self.potential)
+        self._session.create(crystal, charges=charges, shells=self._shells)
         self._session.watch_virial("step", "pe")
         self._kind = _kind(atoms)
+
+    def _run(self):
+        """One evaluation, shells at rest."""
+
+        def evaluate():
+            self._session.command("run 0 post no")
+
+        evaluate() if self._shells is None else self._shells.relax(self._session, evaluate)
 
     def _stress(self, atoms: Atoms) -> np.ndarray:
         return self._session.virial() / abs(np.linalg.det(atoms.cell.array))

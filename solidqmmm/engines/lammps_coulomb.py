@@ -17,7 +17,7 @@ import numpy as np
 from solidqmmm.errors import EngineError
 
 
-def choose_splitting(session, charges) -> float | None:
+def choose_splitting(session, charges, *, always: bool = False) -> float | None:
     """Sets `kspace_modify gewald` where the crystal has a net charge, or none at all (LAMMPS cannot choose there).
 
     g = sqrt(-ln eps) / r_c, with the relative accuracy eps of the kspace_style and the real-space cutoff r_c.
@@ -25,6 +25,7 @@ def choose_splitting(session, charges) -> float | None:
     Args:
         session: LAMMPS with its potential.
         charges: Of all particles in e.
+        always: Also where LAMMPS could choose.
 
     Returns:
         g in 1/angstrom; None where LAMMPS chooses, or without an Ewald sum.
@@ -36,7 +37,7 @@ def choose_splitting(session, charges) -> float | None:
     for words in lines:
         if words[:1] == ["kspace_modify"] and "gewald" in words:
             return float(words[words.index("gewald") + 1])
-    if np.abs(charges).max(initial=0.0) > 0 and abs(np.sum(charges)) < 1e-9:
+    if not always and np.abs(charges).max(initial=0.0) > 0 and abs(np.sum(charges)) < 1e-9:
         return None
     g = float(np.sqrt(-np.log(float(solvers[-1][2]))) / _real_space_cutoff(session))
     session.command(f"kspace_modify gewald {g:.16g}")

@@ -15,7 +15,7 @@ import numpy as np
 from ase.data import atomic_numbers, covalent_radii
 
 from solidqmmm.engines.lammps_session import LammpsSession
-from solidqmmm.errors import EngineError
+from solidqmmm.engines.lammps_shells import Shells
 from solidqmmm.runtime import world
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.potential import Potential
@@ -40,37 +40,41 @@ class Exclusions:
     def __init__(self, crystal: Crystal, potential: Potential, atoms):
         if atoms.min() < 0 or atoms.max() >= len(crystal):
             raise ValueError(f"`excluded` must be indices from 0 to {len(crystal) - 1}, got {atoms.min()} to {atoms.max()}")
-        self.atoms = atoms
+        self.atoms, self.potential = atoms, potential
         for symbol in crystal.species:
             potential.type_of(symbol)
         require_pairwise(potential, tuple(sorted(crystal.species)))
-        self._no_pair_energy: str | None = None
 
     def apply(self, host):
         """Tells LAMMPS; the charges are the host's business."""
-        host.group("excluded", self.atoms)
-        host.command("group environment subtract all excluded")
-        host.command("neigh_modify exclude group excluded excluded")
-        host.command("compute solidqmmm_excluded excluded group/group environment pair yes kspace no")
-        try:
-            host.command("run 0 post no")
-        except EngineError as error:
-            if "group/group" not in str(error):
-                raise
-            self._no_pair_energy = str(error)
-            host.command("uncompute solidqmmm_excluded")
+        _exclude(host.session, self.atoms)
 
     def pair_energy(self, host) -> float:
-        """Energy of the pairs between excluded atoms and the rest in eV, at the last evaluation."""
-        if self._no_pair_energy is not None:
-            raise EngineError(
-                f"pair_style {host.potential.pair_style} does not tell the energies of single pairs: {self._no_pair_energy}"
-            )
-        from lammps import LMP_STYLE_GLOBAL, LMP_TYPE_SCALAR
+        """Energy of the pairs between excluded atoms and the rest in eV, at the host's present positions.
 
-        session = host.session
-        energy = session.lmp.extract_compute("solidqmmm_excluded", LMP_STYLE_GLOBAL, LMP_TYPE_SCALAR)
-        return float(energy) * session.scale["energy"]
+        The difference of two energies of another instance without any charges: with these pairs, and without them.
+        (LAMMPS's own `compute group/group` does not know the pair styles of core-shell models.)
+        """
+        shells = Shells.of(host.crystal, self.potential, self.atoms)
+        x = host.session.gather("x")
+        crystal = host.crystal.with_positions(x[: len(host)], host.cell())
+        with LammpsSession(self.potential, communicator=host.session.communicator) as session:
+            session.create(crystal, charges=None if shells else np.zeros(len(crystal)), shells=shells)
+            if shells:
+                session.scatter_charges(np.zeros(session.natoms))
+            session.scatter("x", x)
+            _exclude(session, self.atoms)
+            session.command("run 0 post no")
+            energy = session.potential_energy()
+            session.command("neigh_modify exclude group excluded environment")
+            session.command("run 0 post no")
+            return energy - session.potential_energy()
+
+
+def _exclude(session: LammpsSession, atoms):
+    session.group("excluded", atoms)
+    session.command("group environment subtract all excluded")
+    session.command("neigh_modify exclude group excluded excluded")
 
 
 @lru_cache(maxsize=32)
@@ -108,7 +112,8 @@ def _beyond_pairs(potential: Potential, centre: str, first: str, second: str) ->
     c, A, B = [0], [1, 2, 3], [4, 5, 6]
     energies = []
     with LammpsSession(potential, communicator=MPI.COMM_SELF) as session:
-        session.create(Crystal(numbers, far, _BOX * np.eye(3)), charges=np.zeros(7))
+        crystal = Crystal(numbers, far, _BOX * np.eye(3))
+        session.create(crystal, charges=np.zeros(7), shells=Shells.of(crystal, potential, range(7)))
         for present in (c + A + B, c + A, c + B, c, A + B, A, B, []):
             positions = far.copy()
             positions[present] = near[present]

@@ -1,19 +1,20 @@
 """The host: a live LAMMPS instance that holds the whole crystal, and the hook by which corrections enter it.
 
-A correction is attached by `fix external pf/callback`. Inside the callback only the correction's own atoms are touched:
-their positions are collected from the ranks that own them, and their forces handed back, so the cost in Python grows with
-the region and never with the crystal.
+How a correction does so: `lammps_attachment`. Shells of a core-shell model: `lammps_shells`. Atoms that are left to another
+description: `lammps_exclusions`.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Protocol
+from contextlib import contextmanager
 
 import numpy as np
 
+from solidqmmm.engines.lammps_attachment import Attachment, Correction
 from solidqmmm.engines.lammps_exclusions import Exclusions
-from solidqmmm.engines.lammps_session import VOIGT, LammpsSession
+from solidqmmm.engines.lammps_session import LammpsSession
+from solidqmmm.engines.lammps_shells import Shells
 from solidqmmm.engines.protocols import Contribution
 from solidqmmm.errors import EngineError
 from solidqmmm.physics.geometry import unwrapped
@@ -24,28 +25,11 @@ from solidqmmm.system.potential import Potential
 logger = logging.getLogger(__name__)
 
 
-class Correction(Protocol):
-    """What a coupling adds to the host: positions of few atoms in; energy, forces and virial for those atoms out.
-
-    Attributes:
-        atoms: Host indices of the atoms it cares about, shape=(n,).
-        reference: Contiguous positions of those atoms at carving in angstrom, shape=(n, 3).
-        has_energy: Whether the forces are the gradient of an energy.
-        needs_host_forces: Whether `evaluate` wants the host's own forces on those atoms.
-    """
-
-    atoms: np.ndarray
-    reference: np.ndarray
-    has_energy: bool
-    needs_host_forces: bool
-
-    def evaluate(self, positions, cell, host_forces=None) -> Contribution:
-        """Contribution at contiguous `positions` (angstrom, shape=(n, 3)) in the host's present `cell` (shape=(3, 3))."""
-        ...
-
-
 class LammpsHost:
     """The whole crystal in one LAMMPS instance; a context manager.
+
+    In a core-shell model all that is public speaks of the crystal's n atoms, whose shells are at rest whenever something is
+    asked for: forces are total derivatives. See `shell_positions`, `shell_charges` and `shell_owner` for the shells.
 
     Args:
         crystal: The crystal.
@@ -69,10 +53,11 @@ class LammpsHost:
     ):
         self.crystal = crystal
         self.potential = potential
-        self._attachments: dict[str, _Attachment] = {}
+        self._attachments: dict[str, Attachment] = {}
         self._evaluated = False
         self.excluded = np.unique(np.asarray(excluded, dtype=int))
         charges = site_charges(crystal, potential)
+        self._shells = Shells.of(crystal, potential, self.excluded)
         if len(self.excluded):
             self._exclusions = Exclusions(crystal, potential, self.excluded)
             charges[self.excluded] = 0.0
@@ -80,7 +65,7 @@ class LammpsHost:
             require_net_charge(crystal, charges, 0.0, potential.net_charge)
         self.session = LammpsSession(potential, log=log, communicator=communicator)
         try:
-            self.session.create(crystal, charges=charges)
+            self.session.create(crystal, charges=charges, shells=self._shells)
             self.session.watch_virial("step", "temp", "pe", "ke", "etotal", "press")
             if len(self.excluded):
                 self._exclusions.apply(self)
@@ -126,16 +111,8 @@ class LammpsHost:
                 raise failure
 
     def group(self, name: str, indices):
-        """Defines a LAMMPS group from atom indices, in chunks that LAMMPS's parser takes."""
-        ids = np.unique(np.asarray(indices, dtype=int)) + 1
-        if len(ids) == 0:
-            self.command(f"group {name} empty")
-            return
-        starts = np.flatnonzero(np.diff(ids, prepend=ids[0] - 2) != 1)
-        ends = np.append(starts[1:], len(ids))
-        ranges = [f"{ids[a]}:{ids[b - 1]}" for a, b in zip(starts, ends, strict=True)]
-        for k in range(0, len(ranges), 200):
-            self.command(f"group {name} id {' '.join(ranges[k : k + 200])}")
+        """Defines a LAMMPS group from indices of atoms (or of shells, behind the atoms)."""
+        self.session.group(name, indices)
 
     def _freeze(self, indices):
         self.frozen = indices
@@ -159,7 +136,7 @@ class LammpsHost:
         fix = f"solidqmmm_{name}"
         self.command(f"fix {fix} all external pf/callback 1 1")
         self.command(f"fix_modify {fix} energy yes virial yes")
-        attachment = _Attachment(self, correction, fix)
+        attachment = Attachment(self, correction, fix)
         self.session.lmp.set_fix_external_callback(fix, attachment)
         self._attachments[name] = attachment
         self._evaluated = False
@@ -196,19 +173,23 @@ class LammpsHost:
         reference = self.crystal.positions
         if not np.array_equal(cell, self.crystal.cell):
             reference = reference @ np.linalg.solve(self.crystal.cell, cell)
-        return unwrapped(self.session.gather("x"), reference, cell, self.crystal.pbc)
+        return unwrapped(self.session.gather("x")[: len(self)], reference, cell, self.crystal.pbc)
 
     def set_positions(self, positions):
-        """Moves all atoms; positions in angstrom, the same on all ranks, shape=(n, 3)."""
+        """Moves all atoms, shells with them; positions in angstrom, the same on all ranks, shape=(n, 3)."""
+        if self._shells is not None and np.shape(positions) == (len(self), 3):
+            positions = self._shells.following(self.session, positions)
         self.session.scatter("x", positions)
         self._evaluated = False
 
     def velocities(self) -> np.ndarray:
         """Velocities in angstrom/ps, shape=(n, 3)."""
-        return self.session.gather("v")
+        return self.session.gather("v")[: len(self)]
 
     def set_velocities(self, velocities):
         """Sets all velocities in angstrom/ps, shape=(n, 3)."""
+        if self._shells is not None:
+            velocities = np.vstack([velocities, np.asarray(velocities)[self._shells.owner]])
         self.session.scatter("v", velocities)
 
     def cell(self) -> np.ndarray:
@@ -221,16 +202,58 @@ class LammpsHost:
         self._evaluated = False
 
     def charges(self) -> np.ndarray:
-        """Charges that LAMMPS carries in e, zero on excluded atoms, shape=(n,)."""
-        return self.session.charges()
+        """Charges of atoms (of cores, where an atom has a shell) in e, zero on excluded atoms, shape=(n,)."""
+        return self.session.charges()[: len(self)]
+
+    # --- shells -------------------------------------------------------------------------------------------------
+
+    @property
+    def shell_owner(self) -> np.ndarray:
+        """The atom of each shell, shape=(m,)."""
+        return np.empty(0, dtype=int) if self._shells is None else self._shells.owner
+
+    def shell_charges(self) -> np.ndarray:
+        """Charges of the shells in e, shape=(m,)."""
+        return np.empty(0) if self._shells is None else self._shells.charges
+
+    def shell_positions(self) -> np.ndarray:
+        """Positions of the shells at rest in angstrom, near those of their atoms, shape=(m, 3)."""
+        if self._shells is None:
+            return np.empty((0, 3))
+        self.evaluate()
+        d = self._shells.displacements(self.session.gather("x"), self.cell(), self.crystal.pbc)
+        return self.positions()[self.shell_owner] + d
 
     # --- answers ------------------------------------------------------------------------------------------------
 
     def evaluate(self):
-        """Computes energy and forces at the present positions, unless they are known."""
-        if not self._evaluated:
+        """Computes energy and forces at the present positions, unless they are known.
+
+        Shells come to rest, to forces of 1e-6 eV/angstrom; corrections that do not name shells are asked once for it.
+
+        Raises:
+            PolarizationCatastrophe: If a shell leaves its core.
+        """
+        if self._evaluated:
+            return
+        if self._shells is None:
             self.command("run 0 post no")
-            self._evaluated = True
+        else:
+            with self._resting_atoms():
+                self._shells.relax(self.session, lambda: self.command("run 0 post no"))
+        self._evaluated = True
+
+    @contextmanager
+    def _resting_atoms(self):
+        """Meanwhile only shells move: who does not name any has said what there is to say."""
+        resting = [one for one in self._attachments.values() if one.ids.max(initial=0) <= len(self)]
+        try:
+            for attachment in resting:
+                attachment.rests = True
+            yield
+        finally:
+            for attachment in resting:
+                attachment.rests = attachment.said = False
 
     def forget(self):
         """What was computed is computed again when it is next asked for: after work with `session` past this object."""
@@ -242,18 +265,18 @@ class LammpsHost:
         return self.session.potential_energy()
 
     def excluded_pair_energy(self) -> float:
-        """Energy in eV of the short-ranged pair terms between excluded atoms and the rest; it is part of `energy()`.
-
-        Raises:
-            EngineError: If the pair style does not tell the energies of single pairs.
-        """
+        """Energy in eV of the short-ranged pair terms between excluded atoms and the rest; it is part of `energy()`."""
         self.evaluate()
         return self._exclusions.pair_energy(self) if len(self.excluded) else 0.0
 
     def forces(self) -> np.ndarray:
         """Total forces in eV/angstrom, zero on frozen atoms, shape=(n, 3)."""
         self.evaluate()
-        return self.session.gather("f")
+        forces = self.session.gather("f")
+        if self._shells is not None:
+            forces = self._shells.folded(forces)
+            forces[self.frozen] = 0.0
+        return forces
 
     def max_force(self) -> float:
         """Largest norm of a total force in eV/angstrom, frozen atoms left out."""
@@ -286,103 +309,46 @@ class LammpsHost:
         Returns:
             Number of iterations taken.
         """
+        self.evaluate()
         self.command(f"min_style {style}")
         if style != "fire":
             self.command("min_modify norm max line quadratic dmax 0.1")
         else:
             self.command("min_modify norm max dmax 0.1")
+        if self._shells is not None:  # what is left on shells changes the forces on atoms when they come to rest
+            fmax = 0.4 * fmax
         ftol = fmax / self.session.scale["energy"]
         before = self.session.thermo("step")
-        self.command(f"minimize 0.0 {ftol:.16g} {max_iterations} {max_evaluations or 10 * max_iterations}")
-        self._evaluated = True
+        self._move(f"minimize 0.0 {ftol:.16g} {max_iterations} {max_evaluations or 10 * max_iterations}")
         return int(self.session.thermo("step") - before)
 
     def run(self, steps: int, *, pre: bool = True, post: bool = False):
-        """Runs `steps` of dynamics with the integrator fixes that are set."""
+        """Runs `steps` of dynamics with the integrator fixes that are set.
+
+        Raises:
+            ValueError: For a core-shell model: its shells have no dynamics of their own here.
+        """
+        if self._shells is not None:
+            raise ValueError(
+                "dynamics of a core-shell model is not supported: shells would need masses, short time steps and a "
+                "thermostat of their own. Relax it, or use the potential without `shells` for dynamics"
+            )
         self.command(f"run {steps} pre {'yes' if pre else 'no'} post {'yes' if post else 'no'}")
         self._evaluated = True
+
+    def _move(self, line: str):
+        """A command of LAMMPS that moves atoms and shells together; a shell that runs away is the error that is raised."""
+        self._evaluated = False
+        try:
+            self.command(line)
+        except EngineError:
+            if self._shells is not None:
+                x, cell = self.session.gather("x"), self.cell()
+                d = self._shells.displacements(x, cell, self.crystal.pbc)
+                self._shells.require_bound(d, x[: len(self)], cell)
+            raise
+        self._evaluated = self._shells is None
 
     def snapshot(self) -> Crystal:
         """The crystal as it is now."""
         return self.crystal.with_positions(self.positions(), self.cell())
-
-
-class _Attachment:
-    """One correction on one host: called by LAMMPS at every force evaluation, on every rank."""
-
-    def __init__(self, host: LammpsHost, correction: Correction, fix: str):
-        self.host = host
-        self.correction = correction
-        self.fix = fix
-        self.ids = np.asarray(correction.atoms, dtype=np.int64) + 1
-        self.near = np.array(correction.reference, dtype=float)
-        self.near_cell = None
-        self.last: Contribution | None = None
-        self.failure: BaseException | None = None
-        self._local = np.full(len(self.ids), -1)
-
-    def __call__(self, _caller, _timestep, nlocal, tags, positions, external):
-        external[:] = 0.0
-        if self.failure is not None:
-            return
-        try:
-            self._act(nlocal, tags, positions, external)
-        except BaseException as error:
-            self.failure = error
-            lmp = self.host.session.lmp
-            lmp.lib.lammps_force_timeout(lmp.lmp)
-
-    def _act(self, nlocal, tags, positions, external):
-        session, correction = self.host.session, self.correction
-        Q, scale = session.rotation, session.scale["energy"]
-        cell = session.cell()
-        mine = self._find(nlocal, tags)
-        local = self._local[mine]
-
-        x = self._collect(mine, positions[local]) @ Q.T
-        near = self.near
-        if self.near_cell is not None and not np.array_equal(cell, self.near_cell):
-            near = near @ np.linalg.solve(self.near_cell, cell)
-        x = unwrapped(x, near, cell, self.host.crystal.pbc)
-        self.near, self.near_cell = x, cell
-
-        host_forces = None
-        if correction.needs_host_forces:
-            f = session.lmp.numpy.extract_atom("f")
-            host_forces = self._collect(mine, f[local]) @ Q.T * scale
-        given = self.last = correction.evaluate(x, cell, host_forces)
-        if not np.isfinite(given.forces).all():
-            bad = int(np.flatnonzero(~np.isfinite(given.forces).all(axis=1))[0])
-            raise EngineError(
-                f"the correction gave a force that is not finite on host atom {int(correction.atoms[bad])}: "
-                "look at the engine's log"
-            )
-        external[local] = (given.forces[mine] @ Q) / scale
-        session.lmp.fix_external_set_energy_global(self.fix, (given.energy or 0.0) / scale)
-        if given.virial is not None:
-            # The derivative by a symmetric strain: matching and dead loads do not turn with the crystal, W may be lopsided.
-            W = Q.T @ (0.5 * (given.virial + given.virial.T)) @ Q / scale
-            session.lmp.fix_external_set_virial_global(self.fix, [float(W[i, j]) for i, j in VOIGT])
-
-    def _find(self, nlocal, tags):
-        """Positions in the region of those atoms that this rank owns; their local indices go to `_local`."""
-        known = self._local
-        stale = (known < 0) | (known >= nlocal)
-        stale[~stale] = tags[known[~stale]] != self.ids[~stale]
-        if stale.any():
-            map_atom = self.host.session.lmp.map_atom
-            for k in np.flatnonzero(stale):
-                index = map_atom(int(self.ids[k]))
-                known[k] = index if 0 <= index < nlocal else -1
-        return np.flatnonzero(known >= 0)
-
-    def _collect(self, mine, values):
-        """Vectors of all region atoms on all ranks, from the ranks that own them, shape=(n_region, 3)."""
-        everything = np.zeros((len(self.ids), 3))
-        everything[mine] = values
-        communicator = self.host.session.communicator
-        if communicator.size == 1:
-            return everything
-        total = np.empty_like(everything)
-        communicator.Allreduce(everything, total)
-        return total

@@ -9,8 +9,10 @@ import re
 from difflib import get_close_matches
 
 import numpy as np
+from ase.data import atomic_numbers
 
 from solidqmmm.engines.lammps_coulomb import background_energy, choose_splitting
+from solidqmmm.engines.lammps_shells import Shells
 from solidqmmm.errors import EngineError
 from solidqmmm.physics.geometry import triangular_frame
 from solidqmmm.runtime import prepare_engines, world
@@ -35,8 +37,9 @@ VOIGT = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
 class LammpsSession:
     """Owns one LAMMPS instance on all ranks of the world communicator.
 
-    Atoms keep the order of the crystal: atom i has the LAMMPS id i + 1. Positions, forces, cells and stresses go in and
-    out in the crystal's own frame, eV and angstrom; LAMMPS's triangular frame and its units stay inside.
+    Atoms keep the order of the crystal: atom i has the LAMMPS id i + 1, and shells come behind the atoms. Positions,
+    forces, cells and stresses go in and out in the crystal's own frame, eV and angstrom; LAMMPS's triangular frame and its
+    units stay inside.
 
     Args:
         potential: The interatomic potential.
@@ -61,6 +64,7 @@ class LammpsSession:
         self.natoms = 0
         self._pbc = np.ones(3, dtype=bool)
         self._Q = np.eye(3)
+        self.shells: Shells | None = None
         self._net_charge, self._splitting = 0.0, None
 
     # --- life ---------------------------------------------------------------------------------------------------
@@ -101,6 +105,18 @@ class LammpsSession:
         except Exception as error:
             raise self._translated(error, line) from error
 
+    def group(self, name: str, indices):
+        """Defines a LAMMPS group from indices of atoms, in chunks that LAMMPS's parser takes."""
+        ids = np.unique(np.asarray(indices, dtype=int)) + 1
+        if len(ids) == 0:
+            self.command(f"group {name} empty")
+            return
+        starts = np.flatnonzero(np.diff(ids, prepend=ids[0] - 2) != 1)
+        ends = np.append(starts[1:], len(ids))
+        ranges = [f"{ids[a]}:{ids[b - 1]}" for a, b in zip(starts, ends, strict=True)]
+        for k in range(0, len(ranges), 200):
+            self.command(f"group {name} id {' '.join(ranges[k : k + 200])}")
+
     def _translated(self, error: Exception, line: str) -> EngineError:
         words = re.sub(r"\s*\(src/[^)]*\)", "", str(error)).strip()
         hint = ""
@@ -116,13 +132,15 @@ class LammpsSession:
     # --- filling ------------------------------------------------------------------------------------------------
 
     def create(
-        self, crystal: Crystal, *, charges=None, boundary: str | None = None, map_style: str = "array"
-    ):
+        self, crystal: Crystal, *, charges=None, shells: Shells | None = None, boundary: str | None = None,
+        map_style: str = "array",
+    ):  # fmt: skip
         """Makes the box, the atoms and the potential.
 
         Args:
             crystal: Cell and atoms. Large skews of the cell are fine; left-handed cells are mirrored inside.
             charges: Of the atoms in e, shape=(n,); by default the crystal's, or the potential's of each species.
+            shells: Shells of the atoms, further particles behind them; `natoms` counts both.
             boundary: LAMMPS boundary letters; 'p' where periodic and 'f' elsewhere by default.
             map_style: How LAMMPS finds atoms by id: "array" or "hash".
         """
@@ -131,32 +149,43 @@ class LammpsSession:
         if charges is None:
             charges = site_charges(crystal, self.potential)
         self.potential.require_periodicity(crystal.pbc)
+        self.shells = shells
+        types = self._types(crystal)
+        if shells is not None:
+            crystal, charges, types = shells.particles(crystal, charges, types)
         box, self._Q = triangular_frame(crystal.cell)
         self._pbc = np.array(crystal.pbc)
         boundary = boundary or " ".join("p" if periodic else "f" for periodic in crystal.pbc)
         tilted = np.abs(box - np.diag(np.diag(box))).max() > 1e-10
         for line in (
             f"units {self.potential.units}",
-            f"atom_style {self.potential.atom_style}",
+            f"atom_style {self.potential.atom_style if shells is None else 'full'}",
             f"atom_modify map {map_style} sort 0 0",
             f"boundary {boundary}",
             "box tilt large",
             self._region_line(box, tilted),
-            f"create_box {len(self.potential.species)} whole",
+            f"create_box {len(self.potential.type_names)} whole{'' if shells is None else shells.box_words}",
+            "labelmap atom " + " ".join(f"{i} {name}" for i, name in enumerate(self.potential.type_names, start=1)),
         ):
             self.command(line)
-        for i, mass in enumerate(self.potential.masses(), start=1):
+        for i, mass in enumerate(self.potential.masses() if shells is None else shells.masses, start=1):
             self.command(f"mass {i} {mass:.8f}")
-        self._create_atoms(crystal, box)
+        self._create_atoms(crystal, types, box)
         if self.potential.atom_style == "charge":
             self.scatter_charges(charges)
+        if shells is not None:
+            shells.bind(self)
         self.command(f"pair_style {self.potential.pair_style}")
         for line in self.potential.resolved_coeff_lines():
             self.command(f"pair_coeff {line}")
+        if shells is not None:  # LAMMPS's tables take r^2 in single precision: steps of 1e-6 eV, too many for shells
+            self.command("pair_modify table 0")
         for line in self.potential.commands:
             self.command(line)
         self._net_charge = float(np.sum(charges))
-        self._splitting = choose_splitting(self, charges)
+        self._splitting = choose_splitting(self, charges, always=shells is not None)
+        if shells is not None:
+            shells.set_springs(self, self._splitting)
         self.command("thermo_modify norm no")
 
     @staticmethod
@@ -166,16 +195,18 @@ class LammpsSession:
             return f"region whole block {lengths} units box"
         return f"region whole prism {lengths} {box[1, 0]:.16g} {box[2, 0]:.16g} {box[2, 1]:.16g} units box"
 
-    def _create_atoms(self, crystal: Crystal, box):
+    def _types(self, crystal: Crystal) -> np.ndarray:
+        """LAMMPS types of the atoms by their species, shape=(n,)."""
+        by_number = np.zeros(crystal.numbers.max() + 1, dtype=np.intc)
+        for symbol in crystal.species:
+            by_number[atomic_numbers[symbol]] = self.potential.type_of(symbol)
+        return by_number[crystal.numbers]
+
+    def _create_atoms(self, crystal: Crystal, types, box):
         """Hands all atoms over in one call (the wrapper of the lammps module copies element by element)."""
         n = len(crystal)
         positions = np.ascontiguousarray(wrapped(crystal.positions @ self._Q, box, crystal.pbc))
-        types_by_number = np.zeros(crystal.numbers.max() + 1, dtype=np.intc)
-        from ase.data import atomic_numbers
-
-        for symbol in crystal.species:
-            types_by_number[atomic_numbers[symbol]] = self.potential.type_of(symbol)
-        types = np.ascontiguousarray(types_by_number[crystal.numbers])
+        types = np.ascontiguousarray(types, dtype=np.intc)
         lmp = self.lmp
         ids = np.arange(1, n + 1, dtype=np.int32 if ctypes.sizeof(lmp.c_tagint) == 4 else np.int64)
         create = lmp.lib.lammps_create_atoms

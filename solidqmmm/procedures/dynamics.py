@@ -117,6 +117,10 @@ def run_dynamics(
         raise ValueError(f"`initial_temperature_K` must not be negative (K), got {initial_temperature_K}")
     if checkpoint is None and (resume or checkpoint_every is not None):
         raise ValueError("`resume` and `checkpoint_every` need a file: give `checkpoint`")
+    if len(qmmm.host.shell_owner):
+        raise ValueError(
+            "dynamics of a core-shell model is not supported: use the host's potential without its `shells`"
+        )
     settings = {
         "ensemble": ensemble,
         "timestep_fs": float(timestep_fs),

@@ -11,6 +11,7 @@ from pathlib import Path
 from ase.data import atomic_masses, atomic_numbers
 
 from solidqmmm.errors import EnvironmentProblem
+from solidqmmm.system.shell import Shell
 
 
 @dataclass(frozen=True)
@@ -19,17 +20,21 @@ class Potential:
 
     Attributes:
         pair_style: Arguments of `pair_style`, such as "sw" or "hybrid/overlay zbl 3.4 4.8 snap".
-        pair_coeff: Arguments of each `pair_coeff` line, such as "* * Si.sw Si".
+        pair_coeff: Arguments of each `pair_coeff` line, such as "* * Si.sw Si"; pairs of types by number or by name, such
+            as "Mg O_shell 1428.5 0.2945 0".
         species: Chemical symbols in the order of the LAMMPS atom types.
         units: LAMMPS units of the potential: "metal" or "real".
         atom_style: "atomic" or "charge"; by default "charge" where there are charges or a Coulomb style.
         charges: Charge of each species in e, same order as `species` (or a mapping by symbol).
+        shells: Shells of ions (core-shell model), or a mapping {"O": {"charge": -2.848, "spring": 74.92}}; `charges` are
+            those of whole ions.
         net_charge: What the charges of a charged crystal sum to, in e; a neutral one is always allowed.
         commands: Further LAMMPS lines after the pair coefficients (kspace_style, pair_modify ...).
         search_dirs: Folders in which potential files are looked up, before those that the lammps package ships.
+        references: Citation keys that a user of the potential owes.
 
     Raises:
-        ValueError: For unknown elements, units or styles, or an Ewald style without its kspace_style.
+        ValueError: For unknown elements, units or styles, an Ewald style without its kspace_style, or shells without cores.
     """
 
     pair_style: str
@@ -39,11 +44,13 @@ class Potential:
     atom_style: str | None = None
     charges: tuple[float, ...] = ()
     net_charge: float = 0.0
+    shells: tuple[Shell, ...] = ()
     commands: tuple[str, ...] = ()
     search_dirs: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
 
     def __post_init__(self):
-        for name in ("pair_coeff", "commands", "species", "search_dirs"):
+        for name in ("pair_coeff", "commands", "species", "search_dirs", "references"):
             value = getattr(self, name)
             object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(map(str, value)))
         unknown = [symbol for symbol in self.species if symbol not in atomic_numbers]
@@ -56,6 +63,7 @@ class Potential:
         if self.units not in ("metal", "real"):
             raise ValueError(f"`units` must be 'metal' or 'real', got {self.units!r}")
         self._settle_charges()
+        self._settle_shells()
         if self.needs_kspace and not any(line.split()[:1] == ["kspace_style"] for line in self.commands):
             raise ValueError(
                 f"pair_style {self.pair_style} leaves the long range to an Ewald sum, which is missing: give `commands: "
@@ -75,6 +83,27 @@ class Potential:
             raise ValueError(f"`atom_style` must be 'atomic' or 'charge', got {self.atom_style!r}")
         if self.charges and (self.atom_style != "charge" or len(self.charges) != len(self.species)):
             raise ValueError("`charges` needs atom_style 'charge' (or none) and one value for each species")
+
+    def _settle_shells(self):
+        given = self.shells
+        if isinstance(given, Mapping):
+            given = [Shell(element, **fields) for element, fields in given.items()]
+        order = {symbol: i for i, symbol in enumerate(self.species)}
+        lost = [shell.element for shell in given if shell.element not in order]
+        if lost:
+            raise ValueError(
+                f"shells without their cores: {', '.join(lost)} is not among the species {', '.join(self.species)}"
+            )
+        object.__setattr__(self, "shells", tuple(sorted(given, key=lambda shell: order[shell.element])))
+        if not self.shells:
+            return
+        if not self.charges or self.atom_style != "charge":
+            raise ValueError("`shells` need `charges`: of whole ions, core and shell together")
+        for word in self.pair_style.split():
+            if _COULOMB.search(word) and not word.endswith("/cs"):
+                raise ValueError(
+                    f"pair_style {word} does not bear a shell on its core: use {word}/cs, LAMMPS's form for that"
+                )
 
     @property
     def has_coulomb(self) -> bool:
@@ -116,6 +145,11 @@ class Potential:
                 "add it to `species` and `pair_coeff`, or choose a potential that has it"
             )
         return self.species.index(symbol) + 1
+
+    @property
+    def type_names(self) -> tuple[str, ...]:
+        """Names of LAMMPS's atom types: the species, and the shells behind them."""
+        return (*self.species, *(shell.label for shell in self.shells))
 
     def masses(self) -> tuple[float, ...]:
         """Atomic masses in amu, in the order of `species` (ASE's table)."""

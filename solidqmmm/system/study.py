@@ -17,12 +17,12 @@ from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.materials_project import fetch_structure, why_not_available
 from solidqmmm.system.potential import Potential
 from solidqmmm.system.study_file import Problem, Source, shown, unknown_key, validated
+from solidqmmm.system.study_host import HostSection
 from solidqmmm.system.study_needs import needs
 from solidqmmm.system.study_sections import (
     CapsSection,
     Coupling,
     Defect,
-    HostSection,
     MatchTargets,
     RegionSection,
     Section,

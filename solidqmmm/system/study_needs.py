@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from solidqmmm.system.study_file import Problem
-from solidqmmm.system.study_sections import HostSection, RegionSection
+from solidqmmm.system.study_host import HostSection
+from solidqmmm.system.study_sections import RegionSection
 
 # What joins an engine to its host.
 _OF_A_HOST = ("caps", "coupling", "matching")

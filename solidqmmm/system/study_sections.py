@@ -7,11 +7,10 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from ase.data import atomic_numbers
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, model_validator
 
 from solidqmmm.system.bonds import BondRules
 from solidqmmm.system.caps import CapRules
-from solidqmmm.system.potential import Potential
 
 Vector = tuple[float, float, float]
 
@@ -116,37 +115,6 @@ class Interstitial(Section):
 
 
 Defect = Annotated[Vacancy | Substitution | Interstitial, Field(discriminator="kind")]
-
-
-class HostSection(Section):
-    """The classical potential, as LAMMPS reads it. `charges` in e by species, or in their order."""
-
-    EXAMPLE: ClassVar[str] = '{pair_style: sw, pair_coeff: ["* * Si.sw Si"], species: [Si]}'
-
-    pair_style: str
-    pair_coeff: Annotated[
-        tuple[str, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else _tupled(v))
-    ]
-    species: Annotated[tuple[Element, ...], BeforeValidator(lambda v: _tupled(v))] = Field(min_length=1)
-    units: Literal["metal", "real"] = "metal"
-    atom_style: Literal["atomic", "charge"] | None = None
-    charges: dict[str, float] | tuple[float, ...] | None = None
-    net_charge: float = 0.0
-    commands: tuple[str, ...] = ()
-
-    @model_validator(mode="after")
-    def _is_a_potential(self):
-        self.potential()
-        return self
-
-    def potential(self, *search_dirs) -> Potential:
-        """The potential, its files looked up in `search_dirs` first."""
-        fields = {name: getattr(self, name) for name in type(self).model_fields}
-        return Potential(**fields | {"charges": self.charges or ()}, search_dirs=tuple(map(str, search_dirs)))
-
-
-def _tupled(value):
-    return tuple(value) if isinstance(value, list) else value
 
 
 # --- who is quantum ---------------------------------------------------------------------------------------
@@ -376,6 +344,8 @@ class AdditiveSection(Section):
         charge: Total charge of the crystal with its defect in e (the defect's charge state). That of the quantum cluster
             follows from it and the ions' charges.
         width: Gaussian width of the ions near the cluster, angstrom.
+        boundary_charges: Where electrons see the charges of atoms beside link atoms: where they are, nowhere (Z1), shifted
+            to the atoms' neighbours, or on their bonds (RC; with the dipole kept, RCD).
         cores: Repulsive cores of ions at the boundary, by element.
         polarizabilities: In angstrom^3 by element; for `polarizable` only.
         damping: Of dipoles and charges near each other.
@@ -387,6 +357,7 @@ class AdditiveSection(Section):
     scheme: Literal["mechanical", "electrostatic", "polarizable"]
     charge: float = 0.0
     width: float = Field(default=0.5, ge=0)
+    boundary_charges: Literal["none", "delete", "shift", "rc", "rcd"] = "none"
     cores: dict[Element, CoreSection] | None = None
     polarizabilities: dict[Element, Annotated[float, Field(ge=0)]] | None = None
     damping: Literal["thole", "linear", "none"] = "thole"
@@ -400,6 +371,8 @@ class AdditiveSection(Section):
             raise ValueError(f"`polarizabilities` belong to scheme polarizable, got scheme {self.scheme}")
         if self.scheme == "mechanical" and self.cores:
             raise ValueError("`cores` repel electrons that feel the crystal; scheme mechanical has none of these")
+        if self.scheme == "mechanical" and self.boundary_charges != "none":
+            raise ValueError("`boundary_charges` are for electrons that feel the crystal: scheme mechanical has none")
         return self
 
 
