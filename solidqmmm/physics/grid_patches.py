@@ -7,6 +7,7 @@ tables of two indices only, and no array of vectors is ever made.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -36,9 +37,14 @@ class PointGrid:
         """Volume per point in angstrom^3."""
         return float(abs(np.linalg.det(self.steps)))
 
+    @cached_property
+    def _inverse(self):
+        inverse = np.linalg.inv(self.steps)
+        return inverse, np.linalg.norm(inverse, axis=0)
+
     def reach(self, radius: float) -> np.ndarray:
         """Indices that a sphere covers to either side of its centre along each axis, not rounded, shape=(3,)."""
-        return radius * np.linalg.norm(np.linalg.inv(self.steps), axis=0)
+        return radius * self._inverse[1]
 
     def patches(self, centre, radius: float):
         """The boxes that hold a sphere, as (slices into the block, (a_0, a_1, a_2)); several if periods meet the sphere.
@@ -46,7 +52,7 @@ class PointGrid:
         Args:
             centre, radius: In angstrom.
         """
-        middle = np.linalg.solve(self.steps.T, np.asarray(centre, dtype=float))
+        middle = np.asarray(centre, dtype=float) @ self._inverse[0]
         reach = self.reach(radius)
         first, last = np.ceil(middle - reach).astype(int), np.floor(middle + reach).astype(int) + 1
         pieces = []

@@ -110,7 +110,7 @@ class ParticleMesh:
         if n == 0:
             return found
         coarse = _interpolated(weights, [A.T for A in self._interpolation])
-        smooth = irfftn(rfftn(coarse, self._padded) * self._kernel.conj(), self._padded)
+        smooth = irfftn(rfftn(coarse, self._padded) * np.conj(self._kernel), self._padded)
         smooth = smooth[tuple(slice(0, m) for m in self._source.shape)]
         for j, (slices, axes) in self._patches(self._source, _SPREAD * self._spread):
             s2 = self._spread[j] ** 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -107,7 +109,7 @@ def test_modes_agree(first, second, tolerance):
     """Charges that stay out of the density act alike in real space and in plane waves."""
     atoms = Atoms("H2", [[0.0, 0.0, 0.0], [0.4, 0.5, 0.38]], cell=[7.92, 7.92, 7.92])
     atoms.center()
-    charges = PointCharges(atoms.positions.mean(axis=0) + [[4.9, 0.4, 0.5], [-0.5, 0.8, -5.1]], [2.0, -2.0], 0.3)
+    charges = PointCharges(atoms.positions.mean(axis=0) + np.array([[4.9, 0.4, 0.5], [-0.5, 0.8, -5.1]]), [2.0, -2.0], 0.3)
     found = []
     for mode in (first, second):
         with GPAWEngine(**MODES[mode]) as engine:
@@ -133,7 +135,7 @@ def test_no_charges_and_far_neutral_charges_change_nothing(cheap):
 
 
 def test_gauss_law_and_neutrality(cheap):
-    """Sites of no charge on a sphere around the molecule: the flux through it is the charge inside, zero; its ions' is 4 pi k."""
+    """Sites of no charge on a sphere: the flux through it is that of the charge inside."""
     from scipy.integrate import lebedev_rule
 
     atoms = water()
@@ -374,7 +376,7 @@ def test_ladder_in_a_field(caplog):
 
 def test_refusals(cheap):
     atoms = water()
-    near = PointCharges(np.vstack([[[9.0, 9.0, 9.0]], atoms.positions[1:2] + [0.0, 0.3, 0.0]]), [1.0, 1.0])
+    near = PointCharges([[9.0, 9.0, 9.0], atoms.positions[1] + np.array([0.0, 0.3, 0.0])], [1.0, 1.0])
     with pytest.raises(ValueError, match=r"external charge 1 is 0\.300 A from the nucleus of atom 1 \(H\)"):
         cheap.evaluate_in_field(atoms, near)
     cores = RepulsiveCores(atoms.positions[:1] + 0.1, 1.0, 0.5)
@@ -392,3 +394,74 @@ def test_refusals(cheap):
         cheap.evaluate_in_field(slab, across)
     with pytest.raises(ValueError, match="quantum region is empty"):
         cheap.evaluate_in_field(Atoms(cell=[5, 5, 5]), around(atoms))
+
+
+# --- periodic cells -------------------------------------------------------------------------------------------------
+
+SKEW = np.array([[4.6, 0.0, 0.0], [0.8, 4.6, 0.0], [-0.5, 0.6, 5.0]])
+
+
+def crystal():
+    """H2 in a skew cell, and three charges that repeat with it."""
+    atoms = Atoms("H2", [[1.1, 1.3, 1.2], [1.6, 1.7, 1.55]], cell=SKEW, pbc=True)
+    return atoms, PointCharges([[3.6, 3.3, 3.7], [2.8, 4.1, 0.9], [4.3, 2.0, 0.6]], [1.0, -0.6, -0.4], 0.35)
+
+
+@pytest.mark.parametrize(("first", "second", "tolerance"), [("lcao", "fft", 1e-3), ("fd", "pw", 8e-3)])
+def test_periodic_charges(first, second, tolerance):
+    """Two modes agree, charges may be given in any image, and charges move the energy as their forces say."""
+    atoms, charges = crystal()
+    d_sites = np.random.default_rng(0).normal(size=(3, 3))
+    found = []
+    for mode in (first, second):
+        with GPAWEngine(**MODES[mode], **TIGHT, kpts=(1, 1, 1)) as engine:
+            bare, field = engine.evaluate(atoms), engine.evaluate_in_field(atoms, charges)
+            images = np.array([[1, 0, 0], [0, -2, 0], [0, 1, 1]]) @ SKEW
+            image = engine.evaluate_in_field(atoms, charges.with_positions(charges.positions + images))
+            right, left = (
+                engine.evaluate_in_field(atoms, charges.with_positions(charges.positions + s * d_sites)).energy
+                for s in (0.02, -0.02)
+            )
+        assert image.energy == pytest.approx(field.energy, abs=1e-6)
+        assert (field.charge_forces * d_sites).sum() == pytest.approx(-(right - left) / 0.04, abs=1e-3)
+        found.append((field.energy - bare.energy, field.charge_forces, field.potentials))
+    for a, b in zip(*found):
+        np.testing.assert_allclose(a, b, atol=tolerance)
+
+
+def test_a_doubled_cell_has_twice_the_energy():
+    """Two k-points in one cell are the origin in two; the charges' images are then their own."""
+    atoms, charges = crystal()
+    doubled = atoms * (2, 1, 1)
+    both = PointCharges(
+        np.vstack([charges.positions, charges.positions + SKEW[0]]), np.tile(charges.charges, 2), 0.35
+    )
+    with GPAWEngine(mode="pw", ecut=250, kpts=(2, 1, 1), **TIGHT) as engine:
+        single = engine.evaluate_in_field(atoms, charges)
+    with GPAWEngine(mode="pw", ecut=250, kpts=(1, 1, 1), **TIGHT) as engine:
+        double = engine.evaluate_in_field(doubled, both)
+    assert double.energy == pytest.approx(2 * single.energy, abs=2e-4)
+    np.testing.assert_allclose(double.charge_forces, np.tile(single.charge_forces, (2, 1)), atol=2e-4)
+    np.testing.assert_allclose(double.potentials, np.tile(single.potentials, 2), atol=2e-4)
+
+
+def test_a_charged_region_sees_gaussians_as_points():
+    """In a periodic cell with a net quantum charge the zero of potential matters: the widths of distant sites must not."""
+    atoms = Atoms("He", [[2.0, 2.0, 2.0]], cell=[4.0, 4.0, 6.0], pbc=True)
+    sites = [[2.0, 2.0, 5.0], [0.0, 0.0, 5.0]]
+    energies = []
+    with GPAWEngine(mode="pw", ecut=300, kpts=(1, 1, 1), charge=1, spinpol=True, **TIGHT) as engine:
+        for widths in ([0.3, 0.3], [0.45, 0.3]):
+            energies.append(engine.evaluate_in_field(atoms, PointCharges(sites, [-1.5, 0.5], widths)).energy)
+    assert energies[0] == pytest.approx(energies[1], abs=2e-3)
+
+
+def test_two_ranks_equal_one(on_ranks):
+    script = Path(__file__).parent / "mpi_field_script.py"
+    one, two = (on_ranks(script, ranks=ranks) for ranks in (1, 2))
+    assert (one.pop("ranks"), two.pop("ranks")) == (1, 2)
+    assert "catastrophe" in one.pop("failure")
+    assert "catastrophe" in two.pop("failure")
+    for name in one:
+        for a, b in zip(one[name], two[name]):
+            np.testing.assert_allclose(a, b, atol=1e-5, err_msg=name)
