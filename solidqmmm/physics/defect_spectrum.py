@@ -105,13 +105,15 @@ class _Spectrum:
     Attributes:
         squared: w_b^2 in eV/(angstrom^2 amu), shape=(k,).
         weights: (m m')^(-1/2) A_b(R) for each distinct R, in 1/amu, shape=(k, n_R, b d, b d).
-        index: Which R each pair of sites has, shape=(p, p).
+        pairs: Two sites, one pair for each two, shape=(n_pairs, 2).
+        index: Which R each pair has, shape=(n_pairs,).
         atoms: Which atom of the cell each site is, shape=(p,).
         d: Degrees of freedom per atom.
     """
 
     squared: np.ndarray
     weights: np.ndarray
+    pairs: np.ndarray
     index: np.ndarray
     atoms: np.ndarray
     d: int
@@ -119,9 +121,11 @@ class _Spectrum:
     @classmethod
     def of(cls, lattice: PerfectLattice, sites, mesh: int, step: float) -> _Spectrum:
         """From the modes of a mesh, in bins of `step` THz."""
-        cells, p = sites[:, :-1], len(sites)
-        apart = (cells[:, None] - cells[None]).reshape(p * p, -1)
-        R, index = np.unique(apart, axis=0, return_inverse=True)
+        cells = sites[:, :-1]
+        later, earlier = np.tril_indices(len(sites))
+        order = np.lexsort(cells.T)  # so that R and -R do not both occur
+        pairs = np.column_stack([order[later], order[earlier]])
+        R, index = np.unique(cells[pairs[:, 0]] - cells[pairs[:, 1]], axis=0, return_inverse=True)
         q, twice = _half_of_mesh(mesh, lattice.dimension)
         W = lattice.on_mesh(mesh).reshape(mesh**lattice.dimension, *[len(lattice.masses) * lattice.d] * 2)
         squared, e = np.linalg.eigh(W[_flat(q, mesh)])
@@ -149,7 +153,7 @@ class _Spectrum:
         roots = np.sqrt(np.repeat(lattice.masses, lattice.d))
         A /= mesh**lattice.dimension * roots[:, None] * roots
         centres = (np.arange(k) * step / THZ) ** 2
-        return cls(centres, A, index.reshape(p, p), sites[:, -1], lattice.d)
+        return cls(centres, A, pairs, index.ravel(), sites[:, -1], lattice.d)
 
     def greens_functions(self, z) -> np.ndarray:
         """G0 between the sites at complex z in angstrom^2/eV, shape=(len(z), p d, p d)."""
@@ -158,8 +162,12 @@ class _Spectrum:
         G = poles.real @ flat + 1j * (poles.imag @ flat)
         b, p, d = self.weights.shape[-1] // self.d, len(self.atoms), self.d
         G = G.reshape(len(poles), -1, b, d, b, d)
-        pairs = G[:, self.index, self.atoms[:, None], :, self.atoms[None, :], :]  # indices first, then z
-        G = pairs.transpose(2, 0, 3, 1, 4).reshape(len(poles), p * d, p * d)
+        one, other = self.pairs.T
+        blocks = G[:, self.index, self.atoms[one], :, self.atoms[other], :]  # of pairs, then z
+        whole = np.empty((len(poles), p, d, p, d), dtype=complex)
+        whole[:, one, :, other, :] = blocks
+        whole[:, other, :, one, :] = blocks.swapaxes(2, 3)
+        G = whole.reshape(len(poles), p * d, p * d)
         return (G + G.swapaxes(1, 2)) / 2
 
 

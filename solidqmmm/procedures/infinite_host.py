@@ -35,6 +35,7 @@ MOST_SITES = 150
 MOST_SITES_OF_SPECTRUM = 50  # a matrix of them is inverted at every frequency
 #: Relative distances from the bands; the first that a mesh of wave vectors resolves is taken.
 MARGINS = (2e-3, 1e-2, 3e-2)
+_FAR = 0.1  # of the host's largest force constant; relaxed defects leave out 0.01 to 0.05
 _SAME_SHELL = 1e-3  # angstrom
 _SAME_MASS = 1e-9  # amu
 _RING = 185.0  # angstrom, around the crystal whose wave vectors the mesh of a spectrum are
@@ -54,6 +55,7 @@ class InfiniteHostModes:
         eigenvectors: Mass-weighted, on the perturbed sites, zero on the supercell's other atoms, shape=(k, n, 3).
         n_sites: Perturbed sites and added atoms.
         left_out: Largest |dK| of a site that was left out, eV/angstrom^2.
+        reaches_far: Whether that is too large to trust the modes: the defect reaches beyond the perturbed sites.
         margin: How far from the bands, relative to the frequency, modes were sought.
     """
 
@@ -64,6 +66,7 @@ class InfiniteHostModes:
     eigenvectors: np.ndarray
     n_sites: int
     left_out: float
+    reaches_far: bool
     margin: float
 
 
@@ -131,6 +134,7 @@ def infinite_modes(
         eigenvectors=weighted,
         n_sites=len(found.atoms),
         left_out=found.left_out,
+        reaches_far=found.left_out > _FAR * np.abs(host.blocks[0, 0, 0]).max(),
         margin=margin,
     )
 
@@ -211,7 +215,10 @@ def perturbation(
     )
     kept = (whole[shell] & (shell <= largest) & near) | named[order]
     kept[0] = True
-    beyond = float(size[: len(order), : len(order)][~kept & near].max(initial=0.0))
+    beyond = max(
+        float(size[: len(order), : len(order)][~kept & near].max(initial=0.0)),
+        _change_of_own(rest, host, perfect, twin, order[kept]),
+    )
     chosen = np.concatenate([np.flatnonzero(kept), len(order) + np.arange(len(added))])
     atoms, sites = np.concatenate([twin[order][kept], added]), every[kept]
     vacant = host.lattice.masses[sites[0, 3]]  # the nearest site; its atom stays behind, free
@@ -219,6 +226,16 @@ def perturbation(
     defect = LatticeDefect(sites, (change + change.T) / 2, np.where(atoms >= 0, masses[atoms], vacant))
     others = ~kept & asked[order]
     return Perturbation(defect, atoms, beyond, twin[order][others], every[others])
+
+
+def _change_of_own(rest, host, perfect, twin, kept) -> float:
+    """Largest change of an atom's own force constants K_ii, of all that stay and are on no kept site, eV/angstrom^2."""
+    others = np.setdiff1d(np.flatnonzero(twin >= 0), kept)
+    if not len(others):
+        return 0.0
+    usual = np.diagonal(host.blocks[0, 0, 0]).reshape(-1, 3)
+    atom = host.sites(perfect.positions, perfect.numbers)[others, 3]
+    return float(np.abs(rest.hessian.matrix.diagonal().reshape(-1, 3)[twin[others]] - usual[atom]).max())
 
 
 def _require_room(model, rest):

@@ -102,7 +102,7 @@ def phonon_result(
     if infinite_host:
         report(None, None, "modes: infinite host")
         endless = infinite_modes(model, rest, bulk, core, crystal.masses)
-        warnings += _not_told_apart(endless, computed["dynamic"], bulk)
+        warnings += _left_out(endless, computed["dynamic"], bulk)
     rows, patterns = _listed(computed[method], soft, endless, crystal, bulk, rest)
     if animation is not None:
         write_animation(
@@ -222,13 +222,19 @@ def _with_symmetry_of_masses(rest: CrystalAtRest, masses) -> CrystalAtRest:
     return dataclasses.replace(rest, rotations=rest.rotations[kept], permutations=rest.permutations[kept])
 
 
-def _not_told_apart(endless: InfiniteHostModes, finite: Modes, bulk: BulkPhonons) -> list[str]:
-    """What of the finite host's modes lies so near to a band that the infinite one's were not sought there."""
+def _left_out(endless: InfiniteHostModes, finite: Modes, bulk: BulkPhonons) -> list[str]:
+    """What the modes of the infinite host leave out: those next to the bands, and what the defect changes far away."""
     found = []
     if endless.margin > MARGINS[0]:
         found.append(
             f"no mesh of wave vectors resolves the edges of the bands: modes that lie within {100 * endless.margin:g} % of "
             "an edge are not told apart from the band and not listed"
+        )
+    if endless.reaches_far:
+        found.append(
+            f"the defect changes force constants by {endless.left_out:.2g} eV/A^2 on sites that are not among the "
+            f"{endless.n_sites} perturbed ones of the infinite host (atoms that moved into a potential's cutoff, a supercell "
+            "that is too small): its modes there are not those of this crystal; compare with host: finite"
         )
     edges, nu = np.ravel(bulk.bands_THz), finite.frequencies_THz
     near = np.abs(nu[:, None] - edges) < endless.margin * edges
