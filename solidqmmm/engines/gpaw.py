@@ -443,3 +443,4 @@ class GPAWEngine:
     def _drop(self):
         self._calc = None
         self._kind = None
+        self._source.forget()

@@ -77,6 +77,10 @@ class FieldSource:
         embedded = any(extension.name == "embedding" for extension in calc.params.extensions)
         return embedded if self.field is not None else not (embedded and atoms.pbc.all())
 
+    def forget(self):
+        """Lets go of the last calculation."""
+        self.extension = self._calc = self._computed = None
+
     def refresh(self, calc, atoms: Atoms):
         """Makes `calc` compute again where the field has changed and the atoms have not (GPAW looks at atoms only)."""
         changed = self.field is not self._computed or (self.field is not None and self.field.response is not None)

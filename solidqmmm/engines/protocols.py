@@ -113,7 +113,11 @@ class FieldResponse(Protocol):
     """
 
     def respond(self, potentials: np.ndarray, fields: np.ndarray) -> Induced:
-        """The answer to potentials in V, shape=(n,), and fields in V/angstrom, shape=(n, 3)."""
+        """The answer to potentials in V, shape=(n,), and fields in V/angstrom, shape=(n, 3); the same on all ranks."""
+        ...
+
+    def describe(self) -> dict:
+        """Plain JSON: everything that determines the answers, positions included. Journals ask for it."""
         ...
 
 

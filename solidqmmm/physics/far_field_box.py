@@ -13,6 +13,8 @@ density in the box has at the sites s_i to those at the far sources, is the tran
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 from scipy.special import erf
 
@@ -45,8 +47,12 @@ class FarFieldBox:
         spacing = min(0.375 * self.distance, length / 6)
         self.sites = _surface(cell, spacing, 0.62 * self.distance)
         self._points = _surface(cell, 0.53 * spacing, 0.0)
+        self._sigma = float(sigma)
+
+    @cached_property
+    def _S(self):
         r = np.linalg.norm(self._points[:, None] - self.sites, axis=2)
-        self._S = np.linalg.pinv(erf(r / (np.sqrt(2) * sigma)) / r, rcond=_CUTOFF)
+        return np.linalg.pinv(erf(r / (np.sqrt(2) * self._sigma)) / r, rcond=_CUTOFF)
 
     def beyond(self, positions) -> np.ndarray:
         """Distances from the inner box in angstrom (the largest of those from its faces, 0 inside), shape=(n,)."""

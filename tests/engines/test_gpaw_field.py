@@ -9,6 +9,7 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 
+from solidqmmm.engines.journal import journaled
 from solidqmmm.engines.protocols import FieldEngine, Induced
 from solidqmmm.errors import EngineError, SolidQMMMError
 from solidqmmm.physics.coulomb import coulomb_potential
@@ -465,3 +466,18 @@ def test_two_ranks_equal_one(on_ranks):
     for name in one:
         for a, b in zip(one[name], two[name]):
             np.testing.assert_allclose(a, b, atol=1e-5, err_msg=name)
+
+
+def test_a_journal_keeps_evaluations_in_a_field(cheap, tmp_path):
+    atoms = water()
+    charges, response = polarizable_sites(atoms)
+    cores = RepulsiveCores(charges.positions[:1], 5.0, 0.5)
+    engine = journaled(cheap, tmp_path)
+    first = engine.evaluate_in_field(atoms, charges, response=response, cores=cores)
+    calls = response.calls
+    second = engine.evaluate_in_field(atoms, charges, response=response, cores=cores)
+    assert (engine.hits, engine.evaluations, response.calls) == (1, 1, calls)
+    assert second.energy == first.energy
+    for name in ("forces", "charge_forces", "potentials", "fields", "field_gradients", "core_forces", "spill_out"):
+        np.testing.assert_array_equal(getattr(second, name), getattr(first, name))
+    np.testing.assert_array_equal(second.induced.dipoles, first.induced.dipoles)
