@@ -108,6 +108,26 @@ def test_isolated_harmonic_cluster():
     np.testing.assert_allclose(all_squared_frequencies(crystal), expected, atol=1e-12)
 
 
+def test_weight_on_the_core_counts_the_environment_that_follows():
+    """Core m on a spring to the ground and one to M, which has its own: u_M = u_Q/2 follows, the weight is m/(m + M/4)."""
+    m, M, k = 2.0, 5.0, 3.0
+    crystal = PartitionedCrystal(np.array([[2 * k, -k], [-k, 2 * k]]), [m, M], [0])
+    static = static_condensation(crystal)
+    weights = {
+        "clamped": clamped(crystal).modes().weights([0])[0],
+        "static": static.modes().weights([0])[0],
+        "guyan": guyan_condensation(static).modes().weights([0])[0],
+    }
+    assert weights == pytest.approx({"clamped": 1.0, "static": m / (m + M / 4), "guyan": m / (m + M / 4)})
+    # the equations of motion differ by that mass: w^2 = (3/2) k over m and over m + M/4
+    np.testing.assert_allclose(static.modes().squared, [1.5 * k / m])
+    np.testing.assert_allclose(guyan_condensation(static).modes().squared, [1.5 * k / (m + M / 4)])
+    W = np.array([[2 * k / m, -k / np.sqrt(m * M)], [-k / np.sqrt(m * M), 2 * k / M]])
+    values, e = np.linalg.eigh(W)
+    exact = dynamic_modes(crystal, 0.5 * values[0])
+    np.testing.assert_allclose(exact.weights([0]), e[0, ::-1] ** 2, rtol=1e-9)
+
+
 def test_translations_stay_at_zero():
     """Three zero modes after static and Guyan condensation; in the latter the whole crystal's mass moves."""
     K, positions = diamond(3)

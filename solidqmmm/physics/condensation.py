@@ -11,6 +11,11 @@ so both are worse there than clamping; D is right at every w. Outside the bands 
 poles (modes of the environment with the core held). Eigenvectors of those poles are kept beside Q as coordinates, after
 which D has none left.
 
+Every mode comes with its motion of the whole crystal, normalized to sum_i m_i |u_i|^2 = 1 over all atoms, and its weight on
+the core is the core's part of that sum: 1 if the environment is clamped; with static condensation and Guyan's, whose
+environment follows by -K_MM^-1 K_MQ u_Q, u_Q.M_Q u_Q over the same with T^T M T, although the static equation of motion
+knows nothing of that mass; with dynamic condensation and the full matrix that of the exact mode.
+
 Sources: R. J. Guyan, AIAA J. 3, 380 (1965); A. Y. T. Leung, Int. J. Numer. Methods Eng. 12, 1705 (1978); W. H. Wittrick
 and F. W. Williams, Q. J. Mech. Appl. Math. 24, 263 (1971) for the count of modes.
 """

@@ -22,8 +22,10 @@ class DefectPhononsResult(Result):
         method: Method whose modes are in `modes`; 'infinite' for a host without end.
         modes: One dictionary for each mode, descending: `frequency_THz`, `frequency_cm-1` (imaginary ones negative),
             `participation_ratio`, `core_weight`, `kind` ('local', 'gap' or 'band'), `degeneracy`, and `irrep` (Mulliken
-            symbol, None where the site symmetry gives none). In an infinite host `participation_ratio` is None, and
-            `participating_atoms` is the inverse sum of the atoms' squared weights.
+            symbol, None where the site symmetry gives none). `core_weight` is the core's part of sum_i m_i |u_i|^2 over all
+            atoms, the environment moving as the method has it: at rest ('clamped': 1), following without delay ('static',
+            'guyan'), or as it does. In an infinite host `participation_ratio` is None, and `participating_atoms` is the
+            inverse sum of the atoms' squared weights.
         ladder_THz: Highest frequencies of each method that was computed, descending, in THz: 'clamped' (environment held),
             'static', 'guyan', 'dynamic', 'full', 'infinite' (host without end).
         static_condensation_error_THz: Highest frequency of static condensation minus that of 'dynamic' or 'full'; None
