@@ -1,4 +1,4 @@
-"""The front door: `solidqmmm run|carve|check|doctor|cite|recipes`."""
+"""The front door: `solidqmmm run|carve|check|finite-size|doctor|cite|recipes`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from solidqmmm import __version__, cli_show
+from solidqmmm.cli_finite_size import finite_size
 from solidqmmm.cli_ranks import Ranks
 from solidqmmm.errors import SolidQMMMError, StudyError
 
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 recipes_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 app.add_typer(recipes_app, name="recipes", help="The shipped recipes: list, show, copy.")
+app.command(name="finite-size")(finite_size)
 
 ranks = Ranks()
 
@@ -44,6 +46,7 @@ START = """solidqmmm does concurrent QM/MM for crystals: LAMMPS holds the crysta
   solidqmmm run STUDY.yaml --dry-run   what it will cost
   solidqmmm run STUDY.yaml --out DIR   run it (the same command goes on after an interruption)
   solidqmmm check STUDY.yaml           is the boundary good enough?
+  solidqmmm finite-size ENERGIES.csv   charged defects: from a series of cells to the infinite crystal
   solidqmmm cite DIR                   BibTeX of what a run used
   solidqmmm doctor                     is the installation in order?
 

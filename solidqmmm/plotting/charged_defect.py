@@ -1,0 +1,212 @@
+"""Figures of charged defects: energy against the size of the cell, and E_inf by every route."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from solidqmmm.plotting.style import ACCENT, DOUBLE_COLUMN, GUIDE, INK, SINGLE_COLUMN, axes_for, mixed, style
+
+# Okabe and Ito's, by route; others have the last.
+ROUTE_COLOURS = {
+    "extrapolation": ACCENT,
+    "Makov-Payne, 1/L": "#D55E00",
+    "Makov-Payne, 1/L and 1/L^3": "#E69F00",
+    "Lany-Zunger": "#009E73",
+    "FNV": "#CC79A7",
+    "eFNV": "#8C5A9E",
+}
+OTHER_ROUTE = "#56B4E9"
+BAND = mixed(ACCENT, "white", 0.75)
+PALE = mixed(INK, "white", 0.55)
+
+
+def plot_size_series(result, ax=None, *, width=SINGLE_COLUMN):
+    """Energy against 1/L with the chosen fit and its 95 % band, the energy with the Madelung term taken off, and E_inf.
+
+    The curve is that of cells of the largest one's shape. Cells of another shape are off it by what their 1/V differs; a
+    small bar shows where the fit has them. Triangles beside 1/L = 0 are the routes that count. Pale circles are the energies
+    with the point charge's correction, the dashed line the fit without its term in 1/L: they would be level without terms
+    of higher order. The square at 1/L = 0 is E_inf with two standard errors.
+
+    Args:
+        result: A ChargedDefectResult.
+        ax: Axes to draw into; a new figure without them.
+        width: Width of a new figure in inches.
+
+    Returns:
+        The Axes.
+    """
+    fit = result.fit
+    points = [p for p in result.points if p["effective_length_A"] is not None]
+    x = np.array([1 / p["effective_length_A"] for p in points])
+    energies = np.array([p["energy_eV"] for p in points])
+    corrected = energies + np.array([p["madelung_correction_eV"] for p in points])
+    with style():
+        ax = axes_for(ax, figsize=(width, 2.9))
+        grid, curve = result.curve_inverse_length_per_A, result.curve_energy_eV
+        if result.curve_stderr_eV is not None:
+            half = result.band_factor * result.curve_stderr_eV
+            ax.fill_between(grid, curve - half, curve + half, color=BAND, lw=0, zorder=1, label="95 % band", gid="band")
+        ax.plot(grid, curve, "-", color=ACCENT, zorder=3, label=_typeset(fit["model"]), gid="fit")
+        level = curve - (fit["A_eV_A"] or 0.0) * grid
+        ax.plot(grid, level, "--", color=PALE, lw=0.9, zorder=2, gid="without 1/L")
+        ax.plot(x, corrected, "o", mfc="white", mec=PALE, zorder=4, label="with Madelung correction")
+        errors = [p["error_eV"] for p in points]
+        if all(e is not None for e in errors):
+            ax.errorbar(x, energies, yerr=errors, fmt="none", ecolor=INK, elinewidth=0.8, capsize=2, zorder=4)
+        ax.plot(x, energies, "o", color=INK, zorder=5, label="computed", gid="points")
+        fitted = np.array([p["fitted_eV"] for p in points])
+        off = np.abs(fitted - np.interp(x, grid, curve)) > 1e-3 * np.ptp(curve)
+        if off.any():
+            ax.plot(x[off], fitted[off], "_", color=ACCENT, ms=8, mew=1.2, zorder=6, label="fit, other shapes")
+        stderr = fit["E_inf_stderr_eV"]
+        bar = {"yerr": 2 * stderr} if stderr is not None else {}
+        ax.errorbar([0], [fit["E_inf_eV"]], fmt="s", color=ACCENT, capsize=2.5, zorder=7, clip_on=False, ms=5, **bar)
+        ax.axhline(fit["E_inf_eV"], color=ACCENT, lw=0.6, ls=":", zorder=1)
+        right = 1.08 * max(x.max(), 0.0)
+        left = min(-0.045 * right, 1.2 * x.min())
+        ax.set_xlim(left, right)
+        for name, entry in result.routes.items():
+            if entry["counted"] and name != "extrapolation":
+                colour = ROUTE_COLOURS.get(name, OTHER_ROUTE)
+                ax.plot([0.72 * left], [entry["E_inf_eV"]], ">", color=colour, ms=3.6, mew=0, zorder=8, gid="route")
+        _energy_limits(ax, energies, corrected, fit["E_inf_eV"])
+        ax.set_xlabel("1/$L$ (Å$^{-1}$)")
+        ax.set_ylabel("energy (eV)")
+        _lengths_on_top(ax, points, x)
+        ax.legend(loc="best")
+        below = corrected.mean() >= fit["E_inf_eV"]
+        ax.annotate(
+            f"$E_\\infty$ = {_with_error(fit['E_inf_eV'], stderr)} eV",
+            (right, fit["E_inf_eV"]),
+            (-2, -3 if below else 3),
+            textcoords="offset points",
+            ha="right",
+            va="top" if below else "bottom",
+            color=ACCENT,
+        )
+    return ax
+
+
+def plot_routes(result, ax=None, *, width=SINGLE_COLUMN):
+    """E_inf by every route that exists, and by every model of the fit, on one scale.
+
+    Filled: routes that count in the systematic spread (shaded); open: those that the series contradicts; small: models that
+    were not chosen, grey where a coefficient of theirs is not resolved. Arrows point to what lies off the scale.
+
+    Args:
+        result: A ChargedDefectResult.
+        ax: Axes to draw into; a new figure without them.
+        width: Width of a new figure in inches.
+
+    Returns:
+        The Axes.
+    """
+    routes = {name: r for name, r in result.routes.items() if r["E_inf_eV"] is not None}
+    models = [m for m in result.models if not m["chosen"]]
+    with style():
+        ax = axes_for(ax, figsize=(width, 0.75 + 0.2 * (len(routes) + len(models))))
+        counted = [r["E_inf_eV"] for r in routes.values() if r["counted"]]
+        stderr = result.fit["E_inf_stderr_eV"] or 0.0
+        low, high = min(counted), max(counted)
+        low, high = min(low, result.E_inf_eV - 2 * stderr), max(high, result.E_inf_eV + 2 * stderr)
+        room = max(0.5 * (high - low), 1e-5)
+        near = [m["E_inf_eV"] for m in models if low - 2 * room < m["E_inf_eV"] < high + 2 * room]
+        low, high = min([low, *near]) - room, max([high, *near]) + room
+        ax.set_xlim(low, high)
+        if len(counted) > 1:
+            ax.axvspan(min(counted), max(counted), color=BAND, lw=0, zorder=0, gid="spread")
+        names, y = [], 0
+        for name, entry in routes.items():
+            colour = ROUTE_COLOURS.get(name, OTHER_ROUTE)
+            bar = {"xerr": 2 * stderr} if name == "extrapolation" and stderr else {}
+            face = colour if entry["counted"] else "white"
+            _mark(ax, entry["E_inf_eV"], y, (low, high), fmt="s", color=colour, mfc=face, ms=5, capsize=2.5, **bar)
+            names.append(name)
+            y -= 1
+        divider = y + 0.5
+        for entry in models:
+            colour = PALE if entry["unresolved"] else INK
+            error = entry["E_inf_stderr_eV"]
+            bar = {"xerr": 2 * error} if error is not None else {}
+            _mark(ax, entry["E_inf_eV"], y, (low, high), fmt="o", color=colour, ms=3, elinewidth=0.7, **bar)
+            names.append(entry["model"])
+            y -= 1
+        if models:
+            ax.axhline(divider, color=GUIDE, lw=0.5)
+        ax.set_yticks(range(0, y, -1), map(_typeset, names))
+        ax.tick_params(axis="y", length=0)
+        ax.set_ylim(y + 0.4, 0.6)
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.ticklabel_format(axis="x", useOffset=False)
+        ax.set_xlabel("$E_\\infty$ (eV)")
+    return ax
+
+
+def plot_charged_defect(result, *, width=DOUBLE_COLUMN):
+    """Both panels side by side; returns the first Axes."""
+    with style():
+        rows = sum(r["E_inf_eV"] is not None for r in result.routes.values()) + len(result.models) - 1
+        height = max(2.9, 0.9 + 0.19 * rows)
+        axes = axes_for(None, ncols=2, figsize=(width, height), gridspec_kw={"width_ratios": (1.25, 1)})
+        plot_size_series(result, axes[0])
+        plot_routes(result, axes[1])
+    return axes[0]
+
+
+def figures_of(result) -> dict:
+    """The figures of a result by name."""
+    return {"finite_size": plot_charged_defect(result)}
+
+
+def _mark(ax, value, y, limits, *, xerr=0.0, **look):
+    """A point with its error bar, or an arrow with the number at the edge it lies beyond."""
+    low, high = limits
+    if low <= value <= high:
+        ax.errorbar([value], [y], xerr=[xerr] if xerr else None, zorder=3, **look)
+        return
+    at_left = value < low
+    edge, side = (low, 1) if at_left else (high, -1)
+    ax.annotate(
+        f"{value:.3f}".replace("-", "−"),
+        (edge, y),
+        (side * 16, 0),
+        textcoords="offset points",
+        ha="left" if at_left else "right",
+        va="center",
+        color=look["color"],
+        arrowprops={"arrowstyle": "->", "color": look["color"], "lw": 0.8, "shrinkB": 1},
+    )
+
+
+def _energy_limits(ax, energies, corrected, E_inf):
+    """From the points and E_inf: bands of a few points may be far wider."""
+    shown = np.concatenate([energies, corrected, [E_inf]])
+    room = 0.08 * max(np.ptp(shown), 1e-6)
+    ax.set_ylim(shown.min() - room, shown.max() + room)
+
+
+def _lengths_on_top(ax, points, x):
+    """The lengths of the cells on a second axis, those that would overlap left out."""
+    top = ax.secondary_xaxis("top")
+    low, high = ax.get_xlim()
+    kept = []
+    for value, point in sorted(zip(x, points), key=lambda pair: pair[0]):
+        if not kept or value - kept[-1][0] > 0.07 * (high - low):
+            kept.append((value, f"{point['effective_length_A']:.3g}".replace("-", "−")))
+    kept = [k for k in kept if k[0] > 0.05 * (high - low)]
+    top.set_xticks([0, *(value for value, _ in kept)], ["∞", *(text for _, text in kept)])
+    top.set_xlabel("$L$ (Å)")
+
+
+def _with_error(value: float, stderr: float | None) -> str:
+    """A number to the digits that its error allows."""
+    if stderr is None or stderr < 5e-5:
+        return f"{value:.4f}".replace("-", "−")
+    digits = int(np.clip(1 - np.floor(np.log10(stderr)), 2, 4))
+    return f"{value:.{digits}f} ± {stderr:.{digits}f}".replace("-", "−")
+
+
+def _typeset(name: str) -> str:
+    return name.replace("^3", "³").replace("^5", "⁵")

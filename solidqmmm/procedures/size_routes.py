@@ -1,0 +1,108 @@
+"""E_inf by routes that share little with the fit: corrections of a single cell, and where they do not exist, why.
+
+A correction is added to the energy of the largest cell. Those that can be had for every cell are asked whether the series
+agrees: if what they leave still goes as 1/L with a slope of more than a fifth of A (and of three standard errors), the
+series contradicts the route, and it does not count in the spread.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from solidqmmm.physics.finite_size import SizeFit, SizeModel, SizeSeries, fit
+from solidqmmm.physics.madelung import point_charge_energy
+from solidqmmm.physics.size_corrections import lany_zunger_correction
+
+_SLOPE_LEFT = 0.2
+_STANDARD_ERRORS = 3.0
+
+EXTRAPOLATION = "extrapolation"
+POINT_CHARGE = "Makov-Payne, 1/L"
+MAKOV_PAYNE = "Makov-Payne, 1/L and 1/L^3"
+LANY_ZUNGER = "Lany-Zunger"
+FNV = "FNV"
+EFNV = "eFNV"
+APERIODIC = "aperiodic cluster"
+_NOT_WITHOUT_POTENTIALS = "needs the electrostatic potential of the cells, with the defect and without"
+_NOT_WITHOUT_MODEL = "needs a polarizable host around the defect, energies alone have none"
+
+
+def route(E_inf, correction=None, cell=None, *, counted=True, reason=None) -> dict:
+    """One entry of a result's `routes`; energies in eV, `cell` the label of the cell that was corrected."""
+    return {
+        "E_inf_eV": None if E_inf is None else float(E_inf),
+        "correction_eV": None if correction is None else float(correction),
+        "cell": cell,
+        "counted": bool(counted and E_inf is not None),
+        "reason": reason,
+    }
+
+
+def routes_of(
+    cells, series: SizeSeries, chosen: SizeFit, charge, tensor, A: float, B: float | None, more: dict[str, dict]
+) -> dict[str, dict]:
+    """All routes by name.
+
+    Args:
+        cells: `CellEnergy` in ascending volume.
+        series: Their energies.
+        chosen: The fit that is the answer.
+        charge: q in e.
+        tensor: Relative permittivity, shape=(3, 3).
+        A: Predicted leading coefficient in eV angstrom.
+        B: Predicted coefficient of 1/V in eV angstrom^3, where the second moment is known.
+        more: Further routes by name.
+    """
+    point = np.array([-point_charge_energy(charge, c.cell, tensor) for c in cells])
+    lany = np.array([lany_zunger_correction(charge, c.cell, tensor) for c in cells])
+    found = {EXTRAPOLATION: route(chosen.E_inf)}
+    found[POINT_CHARGE] = _on_largest(cells, series, point, A)
+    found[MAKOV_PAYNE] = _third_order(cells, series, chosen, point, A, B)
+    found[LANY_ZUNGER] = _on_largest(cells, series, lany, A)
+    found[FNV] = route(None, reason=_NOT_WITHOUT_POTENTIALS)
+    found[EFNV] = route(None, reason=_NOT_WITHOUT_POTENTIALS)
+    found[APERIODIC] = route(None, reason=_NOT_WITHOUT_MODEL)
+    return found | more
+
+
+def spread_of(routes: dict[str, dict]) -> float | None:
+    """Largest minus smallest E_inf of the routes that count in eV; None where there is one alone."""
+    counted = [r["E_inf_eV"] for r in routes.values() if r["counted"]]
+    return float(np.ptp(counted)) if len(counted) > 1 else None
+
+
+def _on_largest(cells, series: SizeSeries, corrections, A: float) -> dict:
+    left = _slope_left(series, corrections)
+    reason = None
+    if left is not None and abs(left[0]) > max(_SLOPE_LEFT * abs(A), _STANDARD_ERRORS * left[1]):
+        reason = f"the series contradicts it: what it leaves still goes as 1/L, with {100 * left[0] / A:.0f} % of A"
+    E = cells[-1].energy + corrections[-1]
+    return route(E, corrections[-1], cells[-1].label, counted=reason is None, reason=reason)
+
+
+def _slope_left(series: SizeSeries, corrections) -> tuple[float, float] | None:
+    """Coefficient of 1/L in the corrected energies, and its standard error; None where there are too few cells to tell."""
+    model = SizeModel((1, 3))
+    if len(series) <= model.n_parameters:
+        return None
+    corrected = SizeSeries(series.inverse_lengths, series.volumes, series.energies + corrections, series.errors)
+    try:
+        found = fit(corrected, model)
+    except ValueError:  # cells too alike
+        return None
+    return found.coefficients[1], found.stderr[1]
+
+
+def _third_order(cells, series: SizeSeries, chosen: SizeFit, point, A: float, B: float | None) -> dict:
+    """The point charge's correction and that of its second moment, known or fitted with A fixed."""
+    if B is None:
+        if chosen.model.terms == (1, 3) and chosen.model.A is not None:
+            return route(None, reason="with a fitted second moment it is the extrapolation itself; give the second moment")
+        model = SizeModel((1, 3), A=A)
+        if len(series) < model.n_parameters:
+            return route(None, reason="needs the second moment of the defect's charge, or two cells to fit it")
+        try:
+            B = fit(series, model).coefficients[3]
+        except ValueError as error:
+            return route(None, reason=str(error))
+    return _on_largest(cells, series, point - B / series.volumes, A)

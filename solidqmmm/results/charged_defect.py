@@ -1,0 +1,185 @@
+"""A charged defect in cells of several sizes, extrapolated to the infinite crystal, with what else says the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from solidqmmm.results.base import Result
+from solidqmmm.results.fields import set_array
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ChargedDefectResult(Result):
+    """E(L) = E_inf + A/L_eff + B/V + ... of a charged defect in periodic cells, and E_inf by other routes.
+
+    Attributes:
+        recipe: Name of the recipe.
+        charge: q in e.
+        dielectric: Relative permittivity that screens the charge, shape=(3, 3).
+        points: One mapping for each cell: `label`, `n_atoms`, `effective_length_A` (edge of the cube with the same Madelung
+            energy; null where it has none), `volume_A3`, `energy_eV`, `error_eV`, `madelung_correction_eV` (-E_pc, what is
+            added to the energy), `fitted_eV`, `residual_eV`.
+        fit: The model that was chosen: `model`, `E_inf_eV`, `E_inf_stderr_eV` (null where nothing can tell it),
+            `A_eV_A`, `A_stderr_eV_A` (null where A is fixed), `A_predicted_eV_A`, `B_eV_A3` (null where the model has no
+            such term), `B_stderr_eV_A3`, `residual_rms_eV`, `left_out_rms_eV` (leave-one-out), `left_out_spread_eV` (of
+            E_inf), `degrees_of_freedom`, `chosen_by`.
+        models: Every model that was tried: `model`, `n_parameters`, `E_inf_eV`, `E_inf_stderr_eV`, `A_eV_A`, `B_eV_A3`,
+            `residual_rms_eV`, `criterion_eV` (root mean square of the leave-one-out residuals), `unresolved` (powers of 1/L
+            whose coefficients the data do not tell from zero), `chosen`.
+        routes: E_inf by every route, by its name: `E_inf_eV`, `correction_eV` and the `cell` it was added to, `counted` (in
+            the spread) and `reason` (why it does not exist, or does not count).
+        systematic_spread_eV: Largest minus smallest E_inf of the routes that count; null where there is one alone.
+        curve_inverse_length_per_A: 1/L_eff at which the fit is tabulated, shape=(n,).
+        curve_energy_eV: The fit there, for cells of the largest one's shape, shape=(n,).
+        curve_stderr_eV: Its standard error, shape=(n,); None where the fit has none.
+        band_factor: Standard errors in half of the 95 % band (Student's t); None likewise.
+        host, engine, coupling: Descriptions, where the package computed the energies.
+        warnings: What a reader should know.
+    """
+
+    UNITS: ClassVar = {"charge": "e", "curve_inverse_length_per_A": "1/angstrom"}
+
+    recipe: str = "charged_defect"
+    charge: float
+    dielectric: np.ndarray
+    points: list[dict] = field(default_factory=list)
+    fit: dict = field(default_factory=dict)
+    models: list[dict] = field(default_factory=list)
+    routes: dict[str, dict] = field(default_factory=dict)
+    systematic_spread_eV: float | None = None
+    curve_inverse_length_per_A: np.ndarray = ()
+    curve_energy_eV: np.ndarray = ()
+    curve_stderr_eV: np.ndarray | None = None
+    band_factor: float | None = None
+    host: str = ""
+    engine: str = ""
+    coupling: str = ""
+    warnings: list[str] = field(default_factory=list)
+
+    def __post_init__(self):
+        set_array(self, "dielectric", shape=(3, 3))
+        for name in ("curve_inverse_length_per_A", "curve_energy_eV", "curve_stderr_eV"):
+            set_array(self, name, shape=(-1,))
+
+    @property
+    def E_inf_eV(self) -> float:
+        """Energy in the infinite crystal in eV, by the chosen model."""
+        return self.fit["E_inf_eV"]
+
+    def tables(self) -> dict[str, list[tuple[str, ...]]]:
+        """Points, models and routes as tables: rows of texts by heading, each beginning with the names of its columns."""
+        points = [("cell", "atoms", "L (A)", "E (eV)", "Madelung correction (eV)", "residual (meV)")]
+        points += [
+            (
+                str(p["label"]),
+                str(p["n_atoms"]),
+                "none" if p["effective_length_A"] is None else f"{p['effective_length_A']:.3f}",
+                f"{p['energy_eV']:.4f}",
+                f"{p['madelung_correction_eV']:+.4f}",
+                _milli(p["residual_eV"]),
+            )
+            for p in self.points
+        ]
+        models = [("model", "E_inf (eV)", "A (eV A)", "B (eV A^3)", "left out (meV)", "")]
+        models += [
+            (
+                m["model"],
+                _with_error(m["E_inf_eV"], m["E_inf_stderr_eV"]),
+                f"{m['A_eV_A']:.3f}",
+                "" if m["B_eV_A3"] is None else f"{m['B_eV_A3']:.2f}",
+                "" if m["criterion_eV"] is None else _milli(m["criterion_eV"]),
+                "chosen" if m["chosen"] else _unresolved(m["unresolved"]),
+            )
+            for m in self.models
+        ]
+        routes = [("route", "E_inf (eV)", "correction (eV)", "")]
+        routes += [
+            (
+                name,
+                "none" if r["E_inf_eV"] is None else f"{r['E_inf_eV']:.4f}",
+                "" if r.get("correction_eV") is None else f"{r['correction_eV']:+.4f} on {r['cell']}",
+                ("" if r["counted"] or r["E_inf_eV"] is None else "not counted: ") + (r["reason"] or ""),
+            )
+            for name, r in self.routes.items()
+        ]
+        return {"Cells": points, "Models": models, "Routes": routes}
+
+    def conclusion(self) -> list[tuple[str, str]]:
+        """The answer as rows of label and value."""
+        fit, spread = self.fit, self.systematic_spread_eV
+        rows = [
+            ("charge", f"{self.charge:+g} e"),
+            ("dielectric", _tensor_in_words(self.dielectric)),
+            ("model", f"{fit['model']} (chosen by {fit['chosen_by']})"),
+            ("E_inf", _with_error(fit["E_inf_eV"], fit["E_inf_stderr_eV"], missing=", no error bar") + " eV"),
+            ("A", _coefficient(fit["A_eV_A"], fit["A_stderr_eV_A"], "eV A", f"predicted {fit['A_predicted_eV_A']:.3f}")),
+            ("B", _coefficient(fit["B_eV_A3"], fit["B_stderr_eV_A3"], "eV A^3")),
+            ("systematic spread", "none: one route alone" if spread is None else f"{_short(spread)} eV between the routes"),
+        ]
+        return rows + [("warning", text) for text in self.warnings]
+
+    def summary(self) -> list[tuple[str, str]]:
+        """Rows of label and value for a table."""
+        rows = [("host", self.host), ("engine", self.engine), ("coupling", self.coupling)]
+        head = [(label, value) for label, value in rows if value]
+        columns = self.tables()["Cells"]
+        head += [
+            (f"cell {row[0]}", ", ".join(f"{name} {value}" for name, value in zip(columns[0][1:], row[1:])))
+            for row in columns[1:]
+        ]
+        routes = [(name, _route_in_words(r)) for name, r in self.routes.items()]
+        found = self.conclusion()
+        return head + found[:6] + routes + found[6:]
+
+    def references(self) -> list[str]:
+        """Citation keys of the methods whose numbers are in the result."""
+        keys = ["leslie1985energy", "makov1995periodic", "allen1974relationship"]
+        diagonal = np.diag(self.dielectric)
+        if np.ptp(diagonal) > 1e-9 or np.abs(self.dielectric - np.diag(diagonal)).max() > 1e-9:
+            keys.append("rurali2009theory")
+        sources = {"Lany-Zunger": "lany2008assessment", "FNV": "freysoldt2009fully", "eFNV": "kumagai2014electrostatics"}
+        have = {name for name, r in self.routes.items() if r["E_inf_eV"] is not None}
+        return keys + [key for name, key in sources.items() if name in have]
+
+
+def _milli(value: float) -> str:
+    return f"{1e3 * value:.2f}" if abs(value) >= 5e-6 else f"{1e3 * value:.0e}" if value else "0"
+
+
+def _unresolved(powers) -> str:
+    words = " and ".join("1/L" if power == 1 else f"1/L^{power}" for power in powers)
+    return f"{words} not resolved" if powers else ""
+
+
+def _with_error(value: float, stderr: float | None, missing: str = "") -> str:
+    return f"{value:.4f}" + (missing if stderr is None else f" +- {_short(stderr)}")
+
+
+def _short(value: float) -> str:
+    return f"{value:.4f}" if value >= 5e-4 else f"{value:.1e}" if value > 0 else "0"
+
+
+def _tensor_in_words(tensor) -> str:
+    diagonal = np.diag(tensor)
+    if np.abs(tensor - np.diag(diagonal)).max() > 1e-9:
+        return "; ".join(" ".join(f"{x:g}" for x in row) for row in tensor)
+    return f"{diagonal[0]:g}" if np.ptp(diagonal) < 1e-9 else " ".join(f"{x:g}" for x in diagonal) + " (diagonal)"
+
+
+def _coefficient(value, stderr, unit, more="") -> str:
+    if value is None:
+        return "not in the model"
+    words = [f"{value:.3f} {unit}" + (" (fixed)" if stderr is None else f" +- {stderr:.2g}"), more]
+    return ", ".join(word for word in words if word)
+
+
+def _route_in_words(route) -> str:
+    if route.get("E_inf_eV") is None:
+        return f"none ({route['reason']})"
+    text = f"{route['E_inf_eV']:.4f} eV"
+    if route.get("correction_eV") is not None:
+        text += f" ({route['correction_eV']:+.4f} on {route['cell']})"
+    return text + ("" if route["counted"] else f"; not counted: {route['reason']}")
