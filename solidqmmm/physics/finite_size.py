@@ -130,6 +130,9 @@ class SizeFit:
         residuals: Energies minus model in eV, shape=(n,).
         left_out: Leave-one-out residuals in eV, shape=(n,); None where the model has as many parameters as points.
         E_inf_left_out: E_inf without each of the points in eV, shape=(n,); None in the same case.
+        covariance: Of E_inf and the fitted coefficients in the order of `model.free`, shape=(p, p); None where E_inf_stderr is.
+        degrees_of_freedom: n - p.
+        chi_squared: Sum of the squares of residuals over error bars; None without error bars.
     """
 
     model: SizeModel
@@ -140,6 +143,9 @@ class SizeFit:
     residuals: np.ndarray
     left_out: np.ndarray | None
     E_inf_left_out: np.ndarray | None
+    covariance: np.ndarray | None
+    degrees_of_freedom: int
+    chi_squared: float | None
 
     @property
     def rms(self) -> float:
@@ -160,6 +166,14 @@ class SizeFit:
         """The model at other cells in eV."""
         columns = _columns(np.asarray(inverse_lengths, dtype=float), np.asarray(volumes, dtype=float))
         return self.E_inf + sum(value * columns[power] for power, value in self.coefficients.items())
+
+    def energy_stderr(self, inverse_lengths, volumes) -> np.ndarray | None:
+        """Standard error of `energy` in eV; None where the fit has no error bar."""
+        if self.covariance is None:
+            return None
+        columns = _columns(np.asarray(inverse_lengths, dtype=float), np.asarray(volumes, dtype=float))
+        X = np.stack([np.ones_like(columns[1]), *(columns[power] for power in self.model.free)], axis=-1)
+        return np.sqrt(np.einsum("...a,ab,...b->...", X, self.covariance, X))
 
     def unresolved(self) -> list[int]:
         """Powers whose fitted coefficient is not two standard errors away from zero: terms that the data do not support."""
@@ -198,11 +212,12 @@ def fit(series: SizeSeries, model: SizeModel) -> SizeFit:
     variance = float(weights @ residuals**2) / (n - p) if enough else None
     if series.errors is not None:
         variance = 1.0
-    stderr = None if variance is None else np.sqrt(variance * ((Vt.T / s) ** 2).sum(axis=1)) / scale
+    inverse = ((Vt.T / s**2) @ Vt) / np.outer(scale, scale)
+    covariance = None if variance is None else variance * inverse
+    stderr = None if variance is None else np.sqrt(np.diag(covariance))
     left_out = shifted = None
     if enough:
         left_out = residuals / np.maximum(1 - leverage, 1e-12)
-        inverse = ((Vt.T / s**2) @ Vt) / np.outer(scale, scale)
         shifted = beta[0] - (inverse @ X.T)[0] * weights * left_out
     return SizeFit(
         model=model,
@@ -213,6 +228,9 @@ def fit(series: SizeSeries, model: SizeModel) -> SizeFit:
         residuals=residuals,
         left_out=left_out,
         E_inf_left_out=shifted,
+        covariance=covariance,
+        degrees_of_freedom=n - p,
+        chi_squared=None if series.errors is None else float(weights @ residuals**2),
     )
 
 
