@@ -202,6 +202,7 @@ class GPAWEngine:
     def close(self):
         """Frees the calculation and closes the log; a later call opens both again."""
         self._drop()
+        self._source.map = None
         if self._file is not None:
             self._file.close()
             self._file = None

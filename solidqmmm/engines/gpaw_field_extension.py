@@ -79,7 +79,7 @@ class EmbeddingExtension(Extension):
             from gpaw.poisson import PoissonSolver as real_space_solver
 
             inner = real_space_solver(**settings, xp=xp).build(grid, xp)
-        self._map = site_map(grid, pw)
+        self._map = self._source.map = site_map(grid, pw, self._source.map)
         return EmbeddedPoissonSolver(inner, self, pw)
 
     def get_energy_contributions(self) -> dict[str, float]:
@@ -112,9 +112,9 @@ class EmbeddingExtension(Extension):
         self._place(field)
         q = field.charges.charges
         if field.response is None:
-            if self._permanent is None:
-                self._permanent = self._map.electron_potential(q)
-            v = self._permanent
+            if self._map.permanent is None:
+                self._map.permanent = self._map.electron_potential(q)
+            v = self._map.permanent
             energy = v.integrate(density)
             interaction = energy
         else:
@@ -131,9 +131,9 @@ class EmbeddingExtension(Extension):
         if self._placed is field:
             return
         sites = field.charges
-        if self._placed is None or self._placed.charges is not sites:
+        if self._map.sites is not sites:
             self._map.place(sites.positions, np.maximum(sites.widths, self._map.floor))
-            self._permanent = None
+            self._map.sites, self._map.permanent = sites, None
         if field.cores is not None:
             self._core_potential = core_potential(field.cores, self._grid) / Ha
         self._placed = field

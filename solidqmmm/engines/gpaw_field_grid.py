@@ -8,6 +8,8 @@ outside `physics`.
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 from ase.units import Bohr, Ha
 from gpaw.core import PWDesc, UGDesc
@@ -18,12 +20,26 @@ from solidqmmm.physics.lattice_field import LatticeField
 _FACES = 1.5  # angstrom
 
 
-def site_map(fine_grid: UGDesc, desc):
-    """The map for a calculation whose density lives on `desc`: the fine grid itself or plane waves."""
+def site_map(grid: UGDesc, desc, known=None):
+    """The map for a calculation whose density lives on `desc`: the fine grid itself or plane waves.
+
+    Args:
+        grid: GPAW's fine grid.
+        desc: Where the density lives.
+        known: The map of an earlier calculation, which is given back if it fits (GPAW sets up calculations twice).
+    """
     waves = isinstance(desc, PWDesc)
-    if fine_grid.pbc_c.all():
-        return PeriodicWaves(desc) if waves else PeriodicGrid(fine_grid)
-    return OpenWaves(desc) if waves else OpenGrid(fine_grid)
+    periodic = bool(grid.pbc_c.all())
+    block = (desc.ecut, desc.ng1, desc.ng2) if waves else (*grid.size_c, *grid.start_c, *grid.end_c)
+    key = (waves, periodic, desc.cell_cv.tobytes(), tuple(float(x) for x in block), desc.comm.size, desc.comm.rank)
+    if known is not None and known.key == key:
+        return known
+    if periodic:
+        made = PeriodicWaves(desc) if waves else PeriodicGrid(grid)
+    else:
+        made = OpenWaves(desc) if waves else OpenGrid(grid)
+    made.key, made.sites, made.permanent = key, None, None
+    return made
 
 
 class OpenGrid:
@@ -74,11 +90,11 @@ class OpenWaves:
         start[0], stop[0] = planes[comm.rank : comm.rank + 2]
         self._field = GridField(cell, size, start, stop)
         self.floor = self._field.floor
-        indices = [np.arange(i, j) for i, j in zip(start, stop)]
-        self._where = np.ix_(*[i % n for i, n in zip(indices, size)])
+        self._pieces = list(product(*map(_images, start, stop, size)))
         self._window = 1.0
-        for c, (i, n) in enumerate(zip(indices, size)):
-            w = _rise(i / n / margin[c]) - _rise((i / n - 1) / margin[c])
+        for c in range(3):
+            x = np.arange(start[c], stop[c]) / size[c]
+            w = _rise(x / margin[c]) - _rise((x - 1) / margin[c])
             self._window = self._window * w.reshape([-1 if k == c else 1 for k in range(3)])
 
     def place(self, positions, widths):
@@ -87,16 +103,29 @@ class OpenWaves:
 
     def electron_potential(self, charges, dipoles=None):
         v = self._grid.zeros()
-        np.add.at(v.data, self._where, self._window * self._field.potential(charges, dipoles) * (-1 / Ha))
+        block = self._window * self._field.potential(charges, dipoles)
+        for piece in self._pieces:
+            here, there = zip(*piece)
+            v.data[there] -= block[here] / Ha
         self.pw.comm.sum(v.data)
         waves = self.pw.empty()
         waves.data[:] = v.fft(pw=self._pw0).data[self.pw.ng1 : self.pw.ng2]
         return waves
 
     def at_sites(self, density, derivatives: int) -> list[np.ndarray]:
-        whole = density.gather(broadcast=True).ifft(grid=self._grid)
-        weights = whole.data[self._where] * self._window
+        whole = density.gather(broadcast=True).ifft(grid=self._grid).data
+        weights = np.array(self._window)
+        for piece in self._pieces:
+            here, there = zip(*piece)
+            weights[here] *= whole[there]
         return _summed(self._field.at_sites(weights * -self._grid.dv, derivatives), self.pw.comm)
+
+
+def _images(start, stop, size):
+    """Parts of the indices start ... stop - 1 that lie in one image of the cell: slices in the block, and in the cell."""
+    for image in range(start // size, (stop - 1) // size + 1):
+        first, last = max(start, image * size), min(stop, (image + 1) * size)
+        yield slice(first - start, last - start), slice(first - image * size, last - image * size)
 
 
 def _rise(x) -> np.ndarray:

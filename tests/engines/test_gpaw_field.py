@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import process_time
 
 import numpy as np
 import pytest
@@ -481,3 +482,49 @@ def test_a_journal_keeps_evaluations_in_a_field(cheap, tmp_path):
     for name in ("forces", "charge_forces", "potentials", "fields", "field_gradients", "core_forces", "spill_out"):
         np.testing.assert_array_equal(getattr(second, name), getattr(first, name))
     np.testing.assert_array_equal(second.induced.dipoles, first.induced.dipoles)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_ten_thousand_charges_cost_little(monkeypatch):
+    """MgO: 40 quantum atoms among 10,000 ions. Processor time of all that the field needs, new box and new density."""
+    from ase.build import bulk
+
+    from solidqmmm.engines import gpaw_field, gpaw_field_extension
+
+    spent = []
+
+    def timed(kind, name):
+        method = getattr(kind, name)
+
+        def measured(*args, **keywords):
+            started = process_time()
+            try:
+                return method(*args, **keywords)
+            finally:
+                spent.append(process_time() - started)
+
+        monkeypatch.setattr(kind, name, measured)
+
+    timed(gpaw_field_extension.EmbeddingExtension, "added")
+    timed(gpaw_field.FieldSource, "found")
+    host = bulk("MgO", "rocksalt", a=4.21, cubic=True) * (14, 14, 14)
+    sites = np.rint(host.positions / 2.105).astype(int) - 14
+    quantum = ((sites >= [-2, -2, 0]) & (sites < [2, 3, 2])).all(axis=1)
+    atoms = host[quantum]
+    distances = np.linalg.norm(host.positions - atoms.positions.mean(axis=0), axis=1)
+    near = np.argsort(distances + 1e3 * quantum)[:10_000]
+    atoms.pbc = False
+    before = atoms.positions[0].copy()
+    atoms.center(vacuum=4.0)
+    ions = PointCharges(
+        host.positions[near] + atoms.positions[0] - before, np.where(host.numbers[near] == 12, 2.0, -2.0), 0.4
+    )
+    loose = {"density": 2e-3, "energy": 1e-2, "eigenstates": 1.0}  # a full SCF cycle takes three times as long
+    with GPAWEngine(mode="lcao", basis="dzp", h=0.2, smearing=0.2, convergence=loose) as engine:
+        started = process_time()
+        found = engine.evaluate_in_field(atoms, ions)
+        total = process_time() - started
+    assert len(atoms) == 40
+    assert found.info["embedding"]["sites"] == 10_000
+    assert sum(spent) < 0.1 * total
