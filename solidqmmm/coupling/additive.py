@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from solidqmmm.coupling.boundary_charges import BoundaryCharges
 from solidqmmm.coupling.field_side import FieldSide, require_apart
 from solidqmmm.coupling.quantum_side import QuantumSide
 from solidqmmm.coupling.surroundings import REACH, Arrangement, Surroundings
@@ -48,6 +49,7 @@ class Additive:
         width: Gaussian width of near charges in angstrom.
         reach: Explicit charges reach that far beyond the region, angstrom.
         n_sites: Charges on the sphere that carries the field of all others.
+        boundary: Charges beside link atoms, which the quantum electrons are shown elsewhere; or None.
 
     Raises:
         TypeError: For an engine that cannot feel external charges.
@@ -60,11 +62,14 @@ class Additive:
     def __init__(
         self, cluster: Cluster, engine: Engine, positions, charges, *, embedding: str, charge: float,
         environment=None, cores=None, width: float = 0.0, reach: float = REACH, n_sites: int = 400,
+        boundary: BoundaryCharges | None = None,
     ):  # fmt: skip
         if embedding not in EMBEDDINGS:
             raise ValueError(f"`embedding` must be one of {EMBEDDINGS}, got {embedding!r}")
         if (environment is not None) != (embedding == "polarizable"):
             raise ValueError("`environment` belongs to embedding 'polarizable', and that needs it")
+        if boundary is not None and embedding == "mechanical":
+            raise ValueError("`boundary` is about what electrons are shown, and belongs to no embedding 'mechanical'")
         self.cluster, self.name = cluster, embedding
         self.excluded = cluster.quantum
         self.charge = float(charge)
@@ -88,7 +93,9 @@ class Additive:
             width=width,
             reach=reach,
             n_sites=n_sites,
+            boundary=boundary,
         )
+        self.boundary = boundary
         self.quantum = (QuantumSide if embedding == "mechanical" else FieldSide)(cluster, engine)
         self._core_rows = self._near_cores(cores)
         self._core_shapes = None if cores is None else np.asarray(cores)[self.surroundings.explicit[self._core_rows]]
@@ -161,6 +168,8 @@ class Additive:
             "region_charge_e": self.charge,
             "region_potential_rms_error_eV": around.potential_error(),
         }
+        if self.boundary is not None:
+            report |= self._boundary_report()
         if found is None:
             return report
         if "scf_iterations" in found.info:
@@ -172,6 +181,12 @@ class Additive:
             cations = self.surroundings.charges[self.surroundings.explicit] > 0
             report["spill_out_e"] = float(found.spill_out[:n][cations].sum())
         return report
+
+    def _boundary_report(self) -> dict:
+        """Charges that were moved away from link atoms, and those that were lost by it."""
+        shown, before = self.surroundings.shown, self.surroundings.charges[self.surroundings.explicit]
+        moved = float(self.charges[self.boundary.atoms].sum())
+        return {"boundary_charge_e": moved, "lost_charge_e": round(float(before.sum()) - shown.total, 12) + 0.0}
 
     # --- repulsive cores ----------------------------------------------------------------------------------------
 

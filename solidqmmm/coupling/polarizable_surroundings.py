@@ -78,13 +78,13 @@ class CrystalResponse:
         b = self._field.copy()
         np.add.at(b, of.explicit, fields[:n_explicit])
         if of.sphere is not None:
-            b += self.around.far_field_of(of.sphere.reaction(potentials[n_explicit:]))
+            b += self.around.far_field_of(of.sphere.reaction(potentials[of.n_near:]))
         found = self.solver.solve(b, guess=self.dipoles)
         self.dipoles = np.array(found.dipoles)
         charges, dipoles = np.zeros(of.n_sites), np.zeros((of.n_sites, 3))
         dipoles[:n_explicit] = self.dipoles[of.explicit]
         if of.sphere is not None:
-            charges[n_explicit:] = of.sphere.charges(self.around.far_potential_of_dipoles(self.dipoles))
+            charges[of.n_near:] = of.sphere.charges(self.around.far_potential_of_dipoles(self.dipoles))
         return Induced(charges, dipoles, found.energy)
 
     def settle(self, potentials, fields):

@@ -11,6 +11,8 @@ the exact gradient.
 
 The uniform background of a charged crystal has a potential in the region that no charges outside can have; it acts on the
 cluster's classical charges instead. What that makes wrong falls as 1/V, and extrapolations to infinite cells remove it.
+
+Beside link atoms explicit charges may be moved (see `boundary_charges`); what is far is not concerned.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from functools import cached_property
 
 import numpy as np
 
+from solidqmmm.coupling.boundary_charges import BoundaryCharges
+from solidqmmm.physics.charge_redistribution import RedistributedCharges
 from solidqmmm.physics.coulomb import coulomb_energy, coulomb_potential
 from solidqmmm.physics.ewald import COULOMB, ewald_energy, ewald_potential
 from solidqmmm.physics.far_field import FarFieldSphere, evenly_on_sphere
@@ -48,14 +52,16 @@ class Surroundings:
         width: Gaussian width of explicit charges in angstrom, 0 for points.
         reach: See the module; angstrom.
         n_sites: Charges on the sphere.
+        boundary: Charges beside link atoms that are moved, or None.
 
     Raises:
-        ValueError: For a host that is periodic along some directions only.
+        ValueError: For a host that is periodic along some directions only; for a boundary charge that cannot be moved.
     """
 
     def __init__(
-        self, reference, cell, pbc, charges, quantum, *, centred=0.0, extent=None, width=0.0, reach=REACH, n_sites=400
-    ):
+        self, reference, cell, pbc, charges, quantum, *, centred=0.0, extent=None, width=0.0, reach=REACH,
+        n_sites=400, boundary: BoundaryCharges | None = None,
+    ):  # fmt: skip
         pbc = np.asarray(pbc, dtype=bool)
         if pbc.any() and not pbc.all():
             raise ValueError(
@@ -73,6 +79,11 @@ class Surroundings:
         distance = np.linalg.norm(reference[self.quantum] - middle, axis=1).max()
         self.radius = max(distance, extent or 0.0) + DENSITY_MARGIN
         self.explicit, self.shift = self._within(reference, np.asarray(cell, dtype=float), self.radius + reach)
+        self.shown = RedistributedCharges.unchanged(self.charges[self.explicit])
+        if boundary is not None:
+            where = reference[self.explicit] + self.shift @ np.asarray(cell, dtype=float)
+            self.shown = boundary.among(self.explicit, where, self.charges[self.explicit])
+        self.n_near = len(self.explicit) + len(self.shown.added)
         self.width = float(width)
         self.sphere = None
         if self.periodic:
@@ -80,8 +91,8 @@ class Surroundings:
 
     @property
     def n_sites(self) -> int:
-        """Number of charges that the engine is given: explicit ones, then those on the sphere."""
-        return len(self.explicit) + (0 if self.sphere is None else len(self.sphere.sites))
+        """Number of charges that the engine is given: explicit ones, `n_near` with those added, then those on the sphere."""
+        return self.n_near + (0 if self.sphere is None else len(self.sphere.sites))
 
     def at(self, positions, cell) -> Arrangement:
         """The charges at `positions` of the particles (cluster contiguous, shape=(n, 3)) in the host's `cell`."""
@@ -140,14 +151,19 @@ class Arrangement:
 
     @cached_property
     def permanent(self) -> PointCharges:
-        """Explicit charges and those on the sphere, in the host's coordinates."""
-        near = PointCharges(self.explicit, self.of.charges[self.of.explicit], self.of.width)
-        if self.of.sphere is None:
-            return near
+        """Explicit charges, those added near the boundary and those on the sphere, in the host's coordinates."""
+        shown = self.of.shown
+        where = np.vstack([self.explicit, shown.points(self.explicit)])
+        near = PointCharges(where, np.concatenate([shown.charges, shown.added]), self.of.width)
+        return near if self.of.sphere is None else near.joined(self._carried)
+
+    @cached_property
+    def _carried(self) -> PointCharges:
+        """The charges on the sphere."""
         harmonic = self.far_potential(self.samples, self.of.charges, derivatives=0)[0]
         harmonic = harmonic - self._background * self.of.sphere.inner**2
         carried = self.of.sphere.charges(harmonic)
-        return near.joined(PointCharges(self.of.sphere.sites + self.positions[-1], carried))
+        return PointCharges(self.of.sphere.sites + self.positions[-1], carried)
 
     # --- far fields -------------------------------------------------------------------------------------------
 
@@ -230,12 +246,13 @@ class Arrangement:
         return lattice.energy - own, forces
 
     def potential_error(self) -> float:
-        """Root mean square of what the engine's charges, as points, lack of the lattice sum in the region, in V."""
+        """Root mean square of what the charges, as points, lack of the lattice sum in the region, in V; none moved."""
         if self.of.sphere is None:
             return 0.0
         atoms = self.positions[self.of.quantum]
         points = (atoms[:, None] + _PROBE * evenly_on_sphere(_PROBES)).reshape(-1, 3)
-        home, given = self.of.home, self.permanent
+        home = self.of.home
+        given = PointCharges(self.explicit, self.of.charges[self.of.explicit]).joined(self._carried)
         lattice = ewald_potential(points, self.positions, self.of.charges, self.cell, derivatives=0, background=True)[0]
         own = coulomb_potential(points, self.positions[home], self.of.charges[home], derivatives=0)[0]
         shown = coulomb_potential(points, given.positions, given.charges, derivatives=0)[0]
@@ -254,16 +271,17 @@ class Arrangement:
             dipoles: Of all sites in e angstrom, shape=(n + 1, 3), or None.
         """
         forces = np.zeros_like(self.positions)
-        n_explicit = len(self.of.explicit)
-        np.add.at(forces, self.of.explicit, site_forces[:n_explicit])
+        n_explicit, n_near = len(self.of.explicit), self.of.n_near
+        on_explicit = site_forces[:n_explicit] + self.of.shown.forces(site_forces[n_explicit:n_near])
+        np.add.at(forces, self.of.explicit, on_explicit)
         if self.of.sphere is not None:
-            w = self.of.sphere.reaction(potentials[n_explicit:])
+            w = self.of.sphere.reaction(potentials[n_near:])
             far = self.far_field(w, derivatives=1 if dipoles is None else 2)
             forces += charges[:, None] * far[1]
             if dipoles is not None:
                 forces += np.einsum("ia,iab->ib", dipoles, far[2])
             # The sphere is carried by the cluster.
-            forces[-1] += site_forces[n_explicit:].sum(axis=0)
+            forces[-1] += site_forces[n_near:].sum(axis=0)
             forces[-1] += w @ self.far_potential(self.samples, charges, dipoles)[1]
         return self.without_middle(forces)
 

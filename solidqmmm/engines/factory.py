@@ -63,7 +63,7 @@ class PySCFSettings(BaseModel):
     spin: int | None = Field(None, ge=0, description="unpaired electrons; as few as there can be by default")
     unrestricted: bool = Field(False, description="separate orbitals of both spins")
     ecp: dict[str, str] | None = Field(None, description="effective cores by element")
-    density_fit: bool = Field(False, description="Coulomb integrals by an auxiliary basis")
+    density_fit: bool = Field(True, description="integrals by an auxiliary basis")
     grid_level: int = Field(3, ge=0, le=9, description="integration grid")
     tolerance: float = Field(1e-8, gt=0, description="of the SCF energy, eV")
     maxiter: int = Field(100, gt=0, description="SCF iterations of each attempt")

@@ -22,8 +22,10 @@ from solidqmmm.system.point_charges import PointCharges
 _POINT = 1e16
 _DOUBLES = 2e7  # of integrals at a time
 # Farther than this from all nuclei there are no electrons (angstrom).
-_EMPTY = 6.0
-_SHELLS, _DIRECTIONS = 10, 50
+_EMPTY = 5.0
+_SHELLS, _DIRECTIONS = 8, 38
+# Points as close as this share their electrons (pairs of charges that stand for a dipole), angstrom.
+_SAME = 0.01
 
 
 def exponents(widths) -> np.ndarray:
@@ -81,6 +83,8 @@ def electrons_within(mol, density_matrix, points, radius: float) -> np.ndarray:
     from pyscf.dft import numint
     from pyscf.dft.gen_grid import MakeAngularGrid
 
+    points, shared = np.unique(np.round(np.reshape(points, (-1, 3)) / _SAME), axis=0, return_inverse=True)
+    points = _SAME * points
     found = np.zeros(len(points))
     nuclei = cKDTree(mol.atom_coords() * Bohr)
     near = np.flatnonzero(nuclei.query(points)[0] < _EMPTY) if len(points) else np.empty(0, int)
@@ -96,4 +100,4 @@ def electrons_within(mol, density_matrix, points, radius: float) -> np.ndarray:
         grid = (points[part, None] / Bohr + offsets).reshape(-1, 3)
         rho = numint.eval_rho(mol, numint.eval_ao(mol, grid), density_matrix, xctype="LDA")
         found[part] = rho.reshape(len(part), -1) @ weights
-    return found
+    return found[shared.ravel()]

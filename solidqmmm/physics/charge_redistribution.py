@@ -46,6 +46,12 @@ class RedistributedCharges:
     second: np.ndarray
     fraction: np.ndarray
 
+    @classmethod
+    def unchanged(cls, charges) -> RedistributedCharges:
+        """All charges where they are."""
+        none = np.empty(0, dtype=int)
+        return cls(np.array(charges, dtype=float), np.empty(0), none, none, np.empty(0))
+
     @property
     def total(self) -> float:
         """Sum of all charges in e."""

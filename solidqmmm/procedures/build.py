@@ -236,7 +236,7 @@ class Model:
         if is_additive(self.study):
             charge = 0.0 if perfect else asked.charge
             return additive_coupling(
-                self.study, cluster, crystal, self.potential, engine, 0.0 if perfect else asked.charge
+                self.study, cluster, crystal, self.potential, engine, charge, self.bond_rules
             )
         if asked.scheme == "force_mixing":
             weights = smooth_weights(buffer_depth(cluster)) if asked.weights == "smooth" else None

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from solidqmmm.coupling.additive import Additive
+from solidqmmm.coupling.boundary_charges import BoundaryCharges
 from solidqmmm.engines.factory import parse_settings
+from solidqmmm.system.bonds import BondRules
 from solidqmmm.system.charges import site_charges
 from solidqmmm.system.cluster import Cluster
 from solidqmmm.system.crystal import Crystal
@@ -49,7 +51,7 @@ def engine_settings(study: Study, crystal: Crystal, partition: Partition, potent
     if not is_additive(study) or "charge" not in type(settings).model_fields:
         return settings
     needed = cluster_charge(crystal, partition, potential, charge)
-    if "charge" in settings.model_fields_set and abs(settings.charge - needed) > _TOLERANCE:
+    if settings.charge is not None and abs(settings.charge - needed) > _TOLERANCE:
         raise ValueError(
             f"qm.charge: {settings.charge:+g} e stated, but the ions around the {len(partition.quantum)} quantum atoms sum "
             f"to {charge - needed:+g} e and the crystal to {charge:+g} e, which leaves {needed:+g} e: leave qm.charge out, "
@@ -58,16 +60,19 @@ def engine_settings(study: Study, crystal: Crystal, partition: Partition, potent
     return settings.model_copy(update={"charge": needed})
 
 
-def additive_coupling(study: Study, cluster: Cluster, crystal: Crystal, potential, engine, charge: float) -> Additive:
+def additive_coupling(
+    study: Study, cluster: Cluster, crystal: Crystal, potential, engine, charge: float, bond_rules: BondRules
+) -> Additive:
     """The study's additive coupling on a crystal whose total charge is `charge` (e).
 
     Raises:
-        TypeError, ValueError: As `Additive`; for polarizabilities of elements that are not there, or missing ones.
+        TypeError, ValueError: As `Additive`; for boundary charges without link atoms; for polarizabilities of elements that
+            are not there, or missing ones.
     """
     asked = study.coupling
     charges = site_charges(crystal, potential)
     around = np.setdiff1d(np.arange(len(crystal)), cluster.quantum)
-    environment, cores = None, None
+    environment, cores, boundary = None, None, None
     if asked.polarizabilities is not None:
         from solidqmmm.coupling.polarizable_surroundings import PolarizableSurroundings
 
@@ -84,6 +89,8 @@ def additive_coupling(study: Study, cluster: Cluster, crystal: Crystal, potentia
     if asked.cores is not None:
         shapes = {symbol: (core.height, core.width) for symbol, core in asked.cores.items()}
         cores = np.array([shapes.get(symbol, (np.nan, np.nan)) for symbol in crystal.symbols])
+    if asked.boundary_charges != "none":
+        boundary = BoundaryCharges.of(cluster, crystal, bond_rules, asked.boundary_charges)
     return Additive(
         cluster,
         engine,
@@ -94,4 +101,5 @@ def additive_coupling(study: Study, cluster: Cluster, crystal: Crystal, potentia
         environment=environment,
         cores=cores,
         width=asked.width,
+        boundary=boundary,
     )
