@@ -51,6 +51,30 @@ def test_same_numbers_as_a_response_inside(mixing):
     assert again.energy == pytest.approx(outside.energy, abs=1e-8)
 
 
+def test_same_numbers_as_inside_the_cycle_of_gpaw():
+    pytest.importorskip("gpaw")
+    from ase.build import molecule
+
+    from solidqmmm.engines.gpaw import GPAWEngine
+
+    class DeafGPAW(GPAWEngine):
+        field_capabilities = frozenset()
+
+    settings = {"basis": "sz(dzp)", "h": 0.25, "convergence": {"density": 1e-7}}
+    water = molecule("H2O")
+    water.set_cell([7.0] * 3)
+    water.center()
+    sites = water.positions.mean(axis=0) + np.array([[2.8, 0.0, 0.3], [0.0, 2.6, 1.0], [0.0, 0.4, -2.8]])
+    charges = PointCharges(sites, [0.8, -0.6, 0.3], [0.4, 0.5, 0.6])
+    with GPAWEngine(**settings) as asking, DeafGPAW(**settings) as deaf:
+        inside = asking.evaluate_in_field(water, charges, response=Dipoles(charges))
+        outside = OuterLoop(deaf).evaluate_in_field(water, charges, response=Dipoles(charges))
+    assert outside.energy == pytest.approx(inside.energy, abs=1e-6)
+    np.testing.assert_allclose(outside.forces, inside.forces, atol=1e-4)
+    np.testing.assert_allclose(outside.charge_forces, inside.charge_forces, atol=1e-5)
+    np.testing.assert_allclose(outside.induced.dipoles, inside.induced.dipoles, atol=1e-6)
+
+
 def test_energy_is_wrong_in_second_order_of_the_dipoles_only():
     class Remembering(Deaf):
         def evaluate_in_field(self, atoms, charges, *, response=None, cores=None):
