@@ -119,3 +119,20 @@ def test_formation_entropy_of_a_vacancy_is_that_of_two_dense_spectra(structure, 
 
     (with_defect, n), (without, m) = entropy(defect={"kind": "vacancy", "site": 0}), entropy(defect=None)
     assert result.formation_entropy_k[0] == pytest.approx(with_defect - n / m * without, abs=tolerance)
+
+
+# --- what is drawn -------------------------------------------------------------------------------------------------------
+
+
+def test_local_densities_reach_beyond_the_highest_mode():
+    """An atom of a seventh of the mass in Stillinger-Weber silicon: the peak of its density is far above the band."""
+    result = run(
+        structure=bulk("Si", a=5.43095, cubic=True),
+        host={"pair_style": "sw", "pair_coeff": ["* * Si.sw Si Si"], "species": ["Si", "C"]},
+        phonons={"isotopes": {"C": 4.0}},
+    )
+    highest = result.modes[0]["frequency_THz"]
+    assert highest > 1.6 * result.bulk_band_top_THz
+    grid, density = result.dos_frequency_THz, result.defect_dos_per_THz
+    assert grid[density.argmax()] == pytest.approx(highest, abs=2 * (grid[1] - grid[0]))
+    assert np.trapezoid(density, grid) == pytest.approx(3, rel=0.01)

@@ -111,6 +111,8 @@ def many_modes(result):
         (-2.5, "B1", 1, "local"),
     ]  # fmt: skip
     modes = modes_of(*sets)
+    for mode in modes[1:5]:  # elsewhere than on the core
+        mode["core_weight"] = 0.03
     ladder = {
         "static": [m["frequency_THz"] - 1 for m in modes],
         "dynamic": [m["frequency_THz"] for m in modes],
@@ -258,7 +260,8 @@ def test_gaps_and_imaginary_modes(carbon):
     ax = plot_frequency_ladder(result)
     assert ax.get_ylabel() == "frequency (THz), below 0 imaginary"
     said = words(ax, "local mode")
-    assert len(said) == 8
+    assert len(said) == 6
+    assert ax.get_title("left") == "and 2 more"
     assert "$B_{1}$ −2.500 THz" in said
     assert "$A_{2}$ 10.800 THz" in said
     assert "19.250 THz" in said
@@ -294,7 +297,7 @@ def test_local_dos_draws_the_three_densities(carbon, change, width, tmp_path):
     outside = {m["frequency_THz"] for m in result.modes if m["kind"] != "band"}
     assert set(marked) == outside
     assert ax.get_xlim()[0] < min(marked) <= max(marked) < ax.get_xlim()[1]
-    assert len(words(ax, "local mode")) == len(marked)
+    assert len(words(ax, "local mode")) == min(len(marked), 6)
     assert overlaps(ax) == []
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("frequency (THz)", "density of states (THz$^{-1}$)")
     save(ax, tmp_path)
@@ -436,3 +439,64 @@ def test_empty_results_say_so(plot, carbon, tmp_path):
     ax = plot(without(carbon))
     assert any("in this result" in text.get_text().replace("\n", " ") for text in ax.texts)
     save(ax, tmp_path)
+
+
+# --- crowded pictures -----------------------------------------------------------------------------------------------
+
+
+def crowded(result):
+    """A dumbbell among fourteen neighbours that hardly move."""
+    rng = np.random.default_rng(0)
+    around = rng.normal(size=(14, 3))
+    around *= 2.6 / np.linalg.norm(around, axis=1)[:, None]
+    moves = np.zeros((6, 16, 3))
+    moves[:, 0, 0], moves[:, 1, 0], moves[:, 2:, 1] = 0.3, -0.3, 0.02
+    return dataclasses.replace(
+        result,
+        core=np.arange(16),
+        core_symbols=["Cu"] * 16,
+        core_positions_A=np.vstack([[[1.1, 0, 0], [-1.1, 0, 0]], around]),
+        masses_amu=[63.546] * 16,
+        mode_displacements=moves,
+        n_core=16,
+    )
+
+
+def test_atoms_that_hardly_move_are_small_among_many(carbon):
+    sizes = sorted(np.ptp(path.vertices[:, 0]) for path in outlines(plot_mode(crowded(carbon)), curved=True))
+    assert len(sizes) == 16
+    assert sizes[13] < 0.7 * sizes[14]  # the dumbbell's two are large
+    few = sorted(np.ptp(path.vertices[:, 0]) for path in outlines(plot_mode(carbon), curved=True))
+    assert few[0] == pytest.approx(2 * 0.48 * 0.76)  # carbon, whole
+
+
+def test_arrows_do_not_run_into_atoms(carbon):
+    """A breathing mode: silicon's arrows point at the carbon, 1.1 angstrom away from surface to surface."""
+    moves = np.array(carbon.mode_displacements)
+    moves[0] = -0.1 * CARBON_SILICON
+    breathing = dataclasses.replace(carbon, mode_displacements=moves)
+    ax = plot_mode(breathing, view=(0, 0, 1))
+    centre = np.array(upright(np.array([0.0, 0.0, 1.0]), np.eye(3))[:2]) @ carbon.core_positions_A[0]
+    for head in outlines(ax, curved=False):
+        assert np.linalg.norm(head.vertices - centre, axis=1).min() > 0.48 * 0.76 * np.sqrt(2 / 3) - 0.05
+
+
+def test_a_mode_that_lives_elsewhere_says_so(carbon):
+    far = [mode | {"core_weight": 0.0016} for mode in carbon.modes]
+    ax = plot_mode(dataclasses.replace(carbon, modes=far))
+    assert ax.get_title().splitlines()[1] == "0.16 % of it on these atoms"
+
+
+def test_modes_without_number_stay_inside_the_axes(carbon):
+    modes = modes_of(*[(17.0 + 0.1 * k, "A", 1, "local") for k in range(30)][::-1])
+    moves = np.repeat(carbon.mode_displacements[:1], len(modes), axis=0)
+    many = dataclasses.replace(carbon, modes=modes, mode_displacements=moves)
+    for plot in (plot_frequency_ladder, plot_local_dos):
+        ax = plot(many)
+        ax.figure.draw_without_rendering()
+        frame = ax.get_window_extent()
+        boxes = [extent(text, ax.figure) for text in tagged(ax, "local mode", mpl.text.Text)]
+        assert len(boxes) == 6
+        assert min(box.y0 for box in boxes) > frame.y0 - 2
+        assert max(box.y1 for box in boxes) < frame.y1 + 2
+        assert overlaps(ax) == []

@@ -35,6 +35,8 @@ SAME_LEVEL = 1e-3  # THz; nearer levels are one degenerate level
 ROOM_FOR_ARROW = 11.0  # points between reference and level
 LINE = 9.0  # points from line to line of a label
 BROKEN = 0.68  # share of a broken axis that shows the bands
+MOST_NAMED = 6  # modes outside the bands, those with most weight on the core
+TRIANGLE = [(0.0, 0.7), (-0.8, 2.3), (0.8, 2.3), (0.0, 0.7)]  # above its point, pointing at it
 HALO = [patheffects.withStroke(linewidth=2.0, foreground="white")]
 
 
@@ -44,7 +46,7 @@ def plot_frequency_ladder(result, ax=None, *, width=SINGLE_COLUMN):
     A level of degeneracy d is d dashes, pale where it lies in the bulk's bands (shaded). The dashed line is the highest mode
     of the exact method ('full', else 'dynamic', else 'infinite') if that lies outside the bands. The numbers on it are the
     distances in 1/cm of every other method's highest frequency from it, with an arrow to the level where there is room for
-    one. Local modes are named beside the bulk.
+    one. Local modes are named beside the bulk, the six with most weight on the core where there are more.
 
     Args:
         result: A DefectPhononsResult.
@@ -55,7 +57,7 @@ def plot_frequency_ladder(result, ax=None, *, width=SINGLE_COLUMN):
         The Axes.
     """
     ladder = {method: list(result.ladder_THz[method]) for method in NAMES if method in result.ladder_THz}
-    local = _local_levels(result)
+    local = _named(result)
     with style():
         ax = axes_for(ax, figsize=(width, 2.8))
         if not any(ladder.values()):
@@ -73,6 +75,7 @@ def plot_frequency_ladder(result, ax=None, *, width=SINGLE_COLUMN):
         ax.figure.draw_without_rendering()  # labels need the size that the layout gives
         low = _frequency_limits(ax, ladder, local, result)
         left = _name_local_modes(ax, local, result)
+        _say_how_many_more(ax, len(_local_levels(result)) - len(local))
         _bands(ax.axhspan, result)
         _bulk_column(ax, left, result)
         for column, (method, frequencies) in enumerate(ladder.items()):
@@ -98,13 +101,25 @@ _WAVENUMBERS = (lambda frequency: frequency * CM1_PER_THZ, lambda wavenumber: wa
 
 def _local_levels(result) -> list[tuple[float, str | None]]:
     """Frequency in THz and irrep of the modes outside the bands, each degenerate set once, descending."""
-    levels, k = [], 0
+    return [(mode["frequency_THz"], mode.get("irrep")) for mode in _sets_outside(result)]
+
+
+def _named(result) -> list[tuple[float, str | None]]:
+    """Those of `_local_levels` that are named: the highest one, and those with most weight on the core."""
+    sets = _sets_outside(result)
+    order = sorted(range(len(sets)), key=lambda k: (k > 0, -(sets[k].get("core_weight") or 0.0), k))
+    return [(sets[k]["frequency_THz"], sets[k].get("irrep")) for k in sorted(order[:MOST_NAMED])]
+
+
+def _sets_outside(result) -> list[dict]:
+    """The first mode of each degenerate set outside the bands."""
+    sets, k = [], 0
     while k < len(result.modes):
         mode = result.modes[k]
         if mode["kind"] in ("local", "gap"):
-            levels.append((mode["frequency_THz"], mode.get("irrep")))
+            sets.append(mode)
         k += max(int(mode.get("degeneracy") or 1), 1)
-    return levels
+    return sets
 
 
 def _outside(frequency, result) -> bool:
@@ -216,6 +231,12 @@ def _name_local_modes(ax, local, result) -> float:
     return -ax.get_xlim()[1] * share / (1 - share)
 
 
+def _say_how_many_more(ax, unnamed: int):
+    """That not all modes outside the bands are named."""
+    if unnamed:
+        ax.set_title(f"and {unnamed} more", size=6.5, color=GUIDE, loc="left")
+
+
 def _signed(value, digits) -> str:
     return f"{value:.{digits}f}".replace("-", "−")
 
@@ -231,8 +252,10 @@ def _points(ax, side) -> float:
 def plot_local_dos(result, ax=None, *, width=SINGLE_COLUMN):
     """Local densities of states of the defect's atom and of the core, in front of the bulk's; each is 3 per atom.
 
-    Resonances are where a line rises above the bulk inside the bands (shaded). Where peaks of local modes are much higher,
-    the axis is broken, with a coarser scale above. Local modes are marked by dotted lines and named.
+    Resonances are where a line rises above the bulk inside the bands (shaded); those that the result lists, of an infinite
+    host, have a triangle. Where peaks of local modes are much higher, the axis is broken, with a coarser scale above.
+    Local modes are marked by dotted lines; the six with most weight on the core are named. The title says how the local
+    densities were computed.
 
     Args:
         result: A DefectPhononsResult.
@@ -261,23 +284,38 @@ def plot_local_dos(result, ax=None, *, width=SINGLE_COLUMN):
                 ax.fill_between(frequency, 0, dos, color=mixed(COLOURS["host"], "white", 0.4), lw=0, zorder=1)
             ax.plot(frequency, dos, color=colour, lw=lw, label=name, zorder=2 + order)
         local = _local_levels(result)
-        reach = max([frequency.max(), *(1.04 * f for f, _ in local)])
+        reach = max([1.15 * result.bulk_band_top_THz, *(1.06 * f for f, _ in local)])
         ax.set_xlim(min([0.0, *(1.04 * f for f, _ in local)]), reach)
         inside = np.array([not _outside(f, result) for f in frequency])
         _height(ax, np.array([dos for _, dos, *_ in lines]), inside)
         ax.set_xlabel("frequency (THz)")
         ax.set_ylabel("density of states (THz$^{-1}$)")
         ax.secondary_xaxis("top", functions=_WAVENUMBERS).set_xlabel("frequency (cm$^{-1}$)")
+        if result.local_dos_half_width_THz is not None:
+            said = f"{result.local_dos_method}, half width {result.local_dos_half_width_THz:.2g} THz"
+            ax.set_title(said, size=6.5, color=GUIDE, loc="right")
         ax.figure.draw_without_rendering()  # names and legend make way for one another
-        _legend_beside(ax, _name_in_rows(ax, local))
+        _mark_resonances(ax, result)
+        for level, _ in local:
+            ax.axvline(level, color=GUIDE, lw=0.7, ls=":", zorder=1.5, gid="local mode")
+        boxes = _name_in_rows(ax, _named(result))
+        _raise_ceiling(ax, boxes, max(dos.max() for _, dos, *_ in lines))
+        _legend_beside(ax, boxes)
     return ax
 
 
+def _mark_resonances(ax, result):
+    """A triangle above each peak of the defect's density that is a resonance."""
+    nu = [peak["frequency_THz"] for peak in result.resonances]
+    if nu and result.defect_dos_per_THz is not None:
+        height = np.interp(nu, result.dos_frequency_THz, result.defect_dos_per_THz)
+        ax.scatter(nu, height, s=70, marker=TRIANGLE, color=ACCENT, lw=0, label="resonance", zorder=6, gid="resonance")
+
+
 def _name_in_rows(ax, local) -> list:
-    """A dotted line for each local mode and its name beside it, in the highest row that has room; boxes in pixels."""
+    """The names of local modes beside their lines, in the highest row that has room; boxes in pixels."""
     rows, boxes = [], []
     for level, irrep in local:
-        ax.axvline(level, color=GUIDE, lw=0.7, ls=":", zorder=1.5, gid="local mode")
         right = level > sum(ax.get_xlim()) / 2
         name = ax.annotate(
             f"{mulliken(irrep)} {_signed(level, 3)} THz".strip(), (level, 0.985), (-3 if right else 3, 0),
@@ -293,6 +331,17 @@ def _name_in_rows(ax, local) -> list:
         name.xyann = (name.xyann[0], -LINE * row)
         boxes.append(name.get_window_extent())
     return boxes
+
+
+def _raise_ceiling(ax, boxes, highest):
+    """Makes room for the rows of names above the highest peak, up to a third of the axes."""
+    if not boxes or not highest > 0:
+        return
+    frame = ax.get_window_extent()
+    rows = min((frame.y1 - min(box.y0 for box in boxes)) / frame.height + 0.02, 0.33)
+    scale = ax.yaxis.get_transform()
+    wanted = scale.inverted().transform(scale.transform(np.array([highest])) / (1 - rows))[0]
+    ax.set_ylim(top=max(ax.get_ylim()[1], float(wanted)))
 
 
 def _legend_beside(ax, boxes):

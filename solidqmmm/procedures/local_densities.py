@@ -15,10 +15,11 @@ from solidqmmm.procedures.defect_modes import CrystalAtRest
 from solidqmmm.procedures.infinite_host import infinite_spectrum
 
 _POINTS = 621
-_REACH = 1.55  # of the grid, in units of the highest frequency of the bulk
+_REACH = 1.55  # of the grid, in units of the highest frequency of the bulk, at least
 _LEVELS = 160  # of the recursion
 _TOGETHER = 24  # recursions that share their products with the matrix
-WIDTH_THz = 0.12  # standard deviation
+_WIDTH = 0.0075  # standard deviation, in units of the highest frequency of the bulk
+_FINE = 1000  # atoms; the lines of smaller crystals lie farther apart and are drawn wider
 _HALF_WIDTH = np.sqrt(2 * np.log(2))  # of a Gaussian at half maximum, in standard deviations
 
 
@@ -28,7 +29,7 @@ class LocalDensities:
 
     Attributes:
         frequencies_THz: Shape=(m,).
-        bulk: Of the perfect host, Gaussians of `WIDTH_THz`, in 1/THz, shape=(m,).
+        bulk: Of the perfect host, in Gaussians of the half width below, in 1/THz, shape=(m,).
         core: Mean over the core's atoms, shape=(m,).
         own: Of the core's atom nearest to its centre: the defect's own, a neighbour of a vacancy, shape=(m,).
         half_width_THz: Half width at half maximum of the broadening of `core` and `own`.
@@ -46,7 +47,13 @@ class LocalDensities:
 
 
 def local_densities(
-    model, crystal: PartitionedCrystal, rest: CrystalAtRest, bulk: BulkPhonons, *, infinite_host: bool = False
+    model,
+    crystal: PartitionedCrystal,
+    rest: CrystalAtRest,
+    bulk: BulkPhonons,
+    *,
+    highest_THz: float = 0.0,
+    infinite_host: bool = False,
 ) -> LocalDensities:
     """Local densities of states of the core's atoms.
 
@@ -55,16 +62,21 @@ def local_densities(
         crystal: Force constants, masses and core.
         rest: The crystal at rest; its operations keep the masses.
         bulk: Phonons of the perfect host.
+        highest_THz: Highest frequency of the defect; the grid reaches beyond it.
         infinite_host: Whether of the defect in a host without end.
     """
-    grid = np.linspace(0.0, _REACH * bulk.band_top_THz, _POINTS)
+    coarse = 1.0 if infinite_host else max((_FINE / len(crystal.masses)) ** (1 / 3), 1.0)
+    width = _WIDTH * coarse * bulk.band_top_THz
+    step = _REACH * bulk.band_top_THz / (_POINTS - 1)
+    beyond = int(np.ceil((highest_THz + 4 * width) / step)) + 1
+    grid = step * np.arange(max(_POINTS, beyond))
     core = crystal.core
     place = unwrapped(rest.positions[core], model.partition.centre, rest.cell, model.crystal.pbc)
     nearest = int(np.argmin(np.linalg.norm(place - model.partition.centre, axis=1)))
-    perfect = bulk.dos_per_THz(grid, width_THz=WIDTH_THz)
-    wanted = _HALF_WIDTH * WIDTH_THz
+    perfect = bulk.dos_per_THz(grid, width_THz=width)
+    wanted = _HALF_WIDTH * width
     if not infinite_host:
-        densities = _by_recursion(crystal, rest, grid)
+        densities = _by_recursion(crystal, rest, grid, width)
         return LocalDensities(grid, perfect, densities.mean(axis=0), densities[nearest], wanted, "recursion")
     # so wide that two points of the grid share the frequencies at which Dyson's equation is solved
     step = grid[1] / np.sqrt(2)
@@ -75,7 +87,7 @@ def local_densities(
     return LocalDensities(grid, perfect, densities.mean(axis=0), own, float(width), "Dyson's equation", found)
 
 
-def _by_recursion(crystal: PartitionedCrystal, rest: CrystalAtRest, grid) -> np.ndarray:
+def _by_recursion(crystal: PartitionedCrystal, rest: CrystalAtRest, grid, width: float) -> np.ndarray:
     """Of each atom of the core, from one of each orbit of the site symmetry, shape=(q, m)."""
     W, core = crystal.weighted(), crystal.core
     _, first, orbit = np.unique(rest.permutations[:, core].min(axis=0), return_index=True, return_inverse=True)
@@ -85,5 +97,5 @@ def _by_recursion(crystal: PartitionedCrystal, rest: CrystalAtRest, grid) -> np.
         some = slice(begin, begin + _TOGETHER)
         units = np.zeros((W.shape[0], len(starts[some])))
         units[starts[some], np.arange(units.shape[1])] = 1.0
-        densities[some] = [broadened_density(grid, chain, WIDTH_THz) for chain in recursions(W, units, _LEVELS)]
+        densities[some] = [broadened_density(grid, chain, width) for chain in recursions(W, units, _LEVELS)]
     return densities.reshape(-1, 3, len(grid)).sum(axis=1)[orbit]

@@ -116,7 +116,8 @@ def phonon_result(
             "environment; use method: dynamic"
         )
     report(None, None, "local densities of states")
-    densities = local_densities(model, crystal, rest, bulk, infinite_host=infinite_host)
+    highest = max((row["frequency_THz"] for row in rows), default=0.0)
+    densities = local_densities(model, crystal, rest, bulk, highest_THz=highest, infinite_host=infinite_host)
     entropies, energies, reason = vibrational_formation(
         model, crystal, isotopes, temperatures, stable=not len(soft)
     )
