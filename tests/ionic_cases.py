@@ -86,7 +86,7 @@ def numerical_forces(energy, positions, atoms, step=1e-3) -> np.ndarray:
     return forces
 
 
-def polarizable(cutoff=10.0, solver="ewald 1e-9", dispersion=OO_C, spring=74.92, quartic=0.0, **more):
+def polarizable(cutoff=10.0, solver="ewald 1e-7", dispersion=OO_C, spring=74.92, quartic=0.0, **more):
     """`rigid_ions` with shells on oxygen."""
     lines = (
         "* * 0.0 1.0 0.0",

@@ -6,7 +6,9 @@ import ctypes
 import logging
 import os
 import re
+import tempfile
 from difflib import get_close_matches
+from pathlib import Path
 
 import numpy as np
 from ase.data import atomic_numbers
@@ -185,7 +187,7 @@ class LammpsSession:
         self._net_charge = float(np.sum(charges))
         self._splitting = choose_splitting(self, charges, always=shells is not None)
         if shells is not None:
-            shells.set_springs(self, self._splitting)
+            self._splitting = shells.set_springs(self, self._splitting)
         self.command("thermo_modify norm no")
 
     @staticmethod
@@ -250,6 +252,8 @@ class LammpsSession:
             cell: New cell in the crystal's frame, shape=(3, 3); it may be rotated against the old one.
             remap: Whether the atoms follow affinely.
         """
+        if self.shells is not None:
+            self.shells.require_width(cell)
         box, self._Q = triangular_frame(cell)
         lx, ly, lz = np.diag(box)
         old = self.lmp.extract_box()
@@ -269,6 +273,19 @@ class LammpsSession:
             f"change_box all x final {x0:.16g} {x0 + lx:.16g} y final {y0:.16g} {y0 + ly:.16g} "
             f"z final {z0:.16g} {z0 + lz:.16g}{tilt}{' remap' if remap else ''} units box"
         )
+
+    def neighbour_cutoff(self) -> float:
+        """How far LAMMPS looks for neighbours of an atom, its skin included, in angstrom."""
+        self.command("run 0 post no")
+        with tempfile.TemporaryDirectory() as folder:
+            root = self.communicator.rank == 0
+            path = self.communicator.bcast(os.path.join(folder, "info") if root else None)
+            self.command(f"info communication out overwrite {path}")
+            said = re.search(r"Communication cutoff = (\S+)", Path(path).read_text()) if root else None
+            found = self.communicator.bcast(None if said is None else float(said[1]))
+        if found is None:
+            raise EngineError("LAMMPS did not tell the communication cutoff: is this another version of LAMMPS?")
+        return found
 
     # --- per-atom data --------------------------------------------------------------------------------------------
 
@@ -335,6 +352,13 @@ class LammpsSession:
         gather.argtypes = None
         gather(self.lmp.lmp, b"q", ctypes.c_int(1), ctypes.c_int(1), ctypes.c_void_p(data.ctypes.data))
         return data
+
+    def scatter_integers(self, name: str, values):
+        """Sets an integer of all atoms ('molecule'), the same on all ranks, shape=(n,)."""
+        data = np.ascontiguousarray(values, dtype=np.intc)
+        scatter = self.lmp.lib.lammps_scatter_atoms
+        scatter.argtypes = None
+        scatter(self.lmp.lmp, name.encode(), ctypes.c_int(0), ctypes.c_int(1), ctypes.c_void_p(data.ctypes.data))
 
     def scatter_charges(self, charges):
         """Sets the charges of all atoms in e, the same on all ranks, shape=(n,)."""

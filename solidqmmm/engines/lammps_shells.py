@@ -5,6 +5,11 @@
 Minimizers of LAMMPS move atoms and shells together. Whenever something is asked for, the shells come to rest at fixed atoms,
 by Anderson's mixing of the forces over the spring constants: one force evaluation for each iteration, no energy needed.
 
+With an Ewald sum a shell and its core are no neighbours to LAMMPS, and the spring holds what the sum has between them.
+LAMMPS can leave pairs out by their molecule, periodic images included; so where the cell is narrower than it looks for
+neighbours, all pairs of cores and shells of an element are left out instead, and the sum is split (g) such that these
+interact over reciprocal vectors only.
+
 P. J. Mitchell and D. Fincham, J. Phys.: Condens. Matter 5, 1031 (1993); LAMMPS, package CORESHELL.
 """
 
@@ -15,9 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-from solidqmmm.engines.lammps_springs import LINES, rounding, spring_table, stray_force
+from solidqmmm.engines.lammps_springs import LINES, spring_table
 from solidqmmm.errors import ConvergenceError, EngineError, PolarizationCatastrophe
 from solidqmmm.physics.anderson import Anderson
+from solidqmmm.physics.geometry import perpendicular_widths
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.potential import Potential
 
@@ -27,6 +33,8 @@ RUNAWAY = 0.7
 SHELL_FMAX = 1e-6
 # A bond of no length has no direction in a table; and the part of an ion's mass that its shell gets.
 _OFFSET, _SHELL_MASS = 1e-5, 0.5
+_MARGIN = 1.0  # by which a cell must be wider than LAMMPS looks for neighbours (angstrom)
+_ERFC_IS_ZERO, _FAR = 4.6, 4.0
 _MAX_ITERATIONS, _LARGEST_STEP = 200, 0.1
 # What neighbours add to the curvature of a shell's energy, about (eV/angstrom^2).
 _NEIGHBOURS = 20.0
@@ -57,7 +65,7 @@ class Shells:
         self.owner = np.flatnonzero(kind >= 0)
         self.kind = kind[self.owner]
         self.charges = np.array([shell.charge for shell in potential.shells])[self.kind]
-        self._products, self._splitting = np.zeros(len(self.owner)), 0.0
+        self._reach: float | None = None  # in cells wider than this cores and shells are no neighbours
         self.springs = np.array([shell.spring for shell in potential.shells])[self.kind]
 
     @classmethod
@@ -127,14 +135,14 @@ class Shells:
         if bonds != len(self):
             raise EngineError(f"{len(self)} shells got {bonds} springs: two atoms lie upon each other")
 
-    def set_springs(self, session, splitting: float | None):
-        """The bond tables; `splitting` is g of the Ewald sum in 1/angstrom, None where there is none."""
+    def set_springs(self, session, splitting: float | None) -> float | None:
+        """The bond tables, for g of the Ewald sum (1/angstrom, None where there is none); g as it is afterwards."""
+        if splitting is not None and len(self):
+            splitting = self._take_apart(session, splitting)
         root = session.communicator.rank == 0
         k_coulomb = session.lmp.extract_global("qqrd2e") * session.scale["energy"]
         charges = [(shell.charge, self._charge_of_ion(shell.element) - shell.charge) for shell in self.potential.shells]
         products = k_coulomb * np.prod(charges, axis=1)
-        if splitting is not None:
-            self._products, self._splitting = products[self.kind], splitting
         session.command(f"bond_style table spline {LINES}")
         with tempfile.TemporaryDirectory() as folder:
             path = session.communicator.bcast(str(Path(folder, "springs.table")) if root else None)
@@ -144,6 +152,49 @@ class Shells:
                 Path(path).write_text("\n".join(spring_table(*pair, splitting, unit) for pair in pairs))
             for k, shell in enumerate(self.potential.shells, start=1):
                 session.command(f"bond_coeff {k} {path} {shell.label}")
+        return splitting
+
+    def _take_apart(self, session, splitting: float) -> float:
+        """Removes the pairs of cores and their own shells from LAMMPS's lists of neighbours; g that goes with it."""
+        n, cell = len(self.crystal), session.cell()
+        reach = session.neighbour_cutoff() + _MARGIN
+        if (perpendicular_widths(cell)[self.crystal.pbc] < reach).any():
+            for shell in self.potential.shells:
+                session.command(f"neigh_modify exclude type {self.potential.type_of(shell.element)} {shell.label}")
+            splitting = max(splitting, _ERFC_IS_ZERO / self._nearest_of_a_kind())
+            session.command(f"kspace_modify gewald {splitting:.16g}")
+            return splitting
+        self._reach = reach - _MARGIN + 0.2
+        molecules = np.arange(1, n + len(self) + 1)
+        molecules[n:] = self.owner + 1
+        session.scatter_integers("molecule", molecules)
+        session.group("polarizable", np.concatenate([self.owner, n + np.arange(len(self))]))
+        session.command("neigh_modify exclude molecule/intra polarizable")
+        return splitting
+
+    def _nearest_of_a_kind(self) -> float:
+        """A distance that ions of one element with shells do not go below, in angstrom: 2 in all usual crystals, so that
+        every host of theirs splits the sum alike; else 15 % under the shortest now.
+        """
+        from matscipy.neighbours import neighbour_list
+
+        crystal = self.crystal
+        i, j, d = neighbour_list(
+            "ijd", positions=crystal.positions, cell=crystal.cell, pbc=crystal.pbc, cutoff=_FAR
+        )
+        alike = (self._kind_of_atom[i] >= 0) & (self._kind_of_atom[i] == self._kind_of_atom[j])
+        return float(min(2.0, 0.85 * d[alike].min(initial=_FAR)))
+
+    def require_width(self, cell):
+        """Raises EngineError if a cell (rows in angstrom) has become narrower than the shells' set-up bears."""
+        if self._reach is None:
+            return
+        widths = perpendicular_widths(np.asarray(cell, dtype=float))[self.crystal.pbc]
+        if (widths < self._reach).any():
+            raise EngineError(
+                f"the cell became {widths.min():.2f} A narrow, where this core-shell host was set up for more than "
+                f"{self._reach:.2f} A: open a new host for it"
+            )
 
     # --- where they are ----------------------------------------------------------------------------------------------
 
@@ -194,16 +245,14 @@ class Shells:
                 raise EngineError("forces on shells are not finite: do ions overlap?")
             d = self.displacements(x, cell, self.crystal.pbc)
             self.require_bound(d, x[:n], cell)
-            f -= stray_force(d, self._products, self._splitting)
             norms = np.linalg.norm(f, axis=1)
-            active = norms > fmax + rounding(d, self._products)
-            if not active.any():
+            largest = float(norms.max())
+            if largest <= fmax:
                 return iteration
-            largest = float(norms[active].max())
             if before is not None and (before[0] * (f - before[1])).sum() > 0:
                 unstable = True
                 mixer = Anderson()  # a saddle attracts mixing; downhill is the way to a minimum, or away from the cores
-            step = mixer.step(np.where(active[:, None], f / (self.springs[:, None] + _NEIGHBOURS), 0.0))
+            step = mixer.step(f / (self.springs[:, None] + _NEIGHBOURS))
             step *= min(1.0, _LARGEST_STEP / np.linalg.norm(step, axis=1).max())
             mixer.taken(step)
             before = step, f

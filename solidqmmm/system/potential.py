@@ -100,7 +100,7 @@ class Potential:
         if not self.charges or self.atom_style != "charge":
             raise ValueError("`shells` need `charges`: of whole ions, core and shell together")
         for word in self.pair_style.split():
-            if _COULOMB.search(word) and not word.endswith("/cs"):
+            if _COULOMB.search(word) and not _LONG_COULOMB.search(word) and not word.endswith("/cs"):
                 raise ValueError(
                     f"pair_style {word} does not bear a shell on its core: use {word}/cs, LAMMPS's form for that"
                 )
