@@ -283,6 +283,25 @@ def test_methods_that_were_not_computed_are_absent(carbon):
 # --- local density of states ----------------------------------------------------------------------------------------
 
 
+def test_resonances_have_a_triangle_and_the_title_says_how(carbon):
+    result = dataclasses.replace(
+        carbon,
+        resonances=[{"frequency_THz": 7.0, "frequency_cm-1": 233.5, "width_THz": 1.0, "enhancement": 3.0}],
+        local_dos_method="Dyson's equation",
+        local_dos_half_width_THz=0.1421,
+    )
+    ax = plot_local_dos(result)
+    (marks,) = tagged(ax, "resonance", mpl.collections.PathCollection)
+    height = np.interp(7.0, GRID, carbon.defect_dos_per_THz)
+    np.testing.assert_allclose(marks.get_offsets(), [[7.0, height]])
+    assert ax.get_title("right") == "Dyson's equation, half width 0.14 THz"
+    assert "resonance" in [text.get_text() for text in ax.get_legend().get_texts()]
+    assert overlaps(ax) == []
+    bare = plot_local_dos(carbon)
+    assert tagged(bare, "resonance", mpl.collections.PathCollection) == []
+    assert bare.get_title("right") == ""
+
+
 @pytest.mark.parametrize("width", [3.4, 7.0])
 @pytest.mark.parametrize("change", [lambda r: r, many_modes])
 def test_local_dos_draws_the_three_densities(carbon, change, width, tmp_path):

@@ -42,7 +42,7 @@ class DefectPhononsResult(Result):
         local_dos_per_THz: Local density of states of the core's atoms in the hybrid crystal, 3 per atom, shape=(k,).
         defect_dos_per_THz: The same of the defect's own atom (the core's nearest atom for a vacancy), shape=(k,).
         local_dos_method: How these were computed: 'recursion' in the supercell, "Dyson's equation" in an infinite host.
-        local_dos_half_width_THz: Half width at half maximum of their broadening; the bulk's is a Gaussian of 0.14 THz.
+        local_dos_half_width_THz: Half width at half maximum of their broadening, and that of the bulk's density.
         resonances: Peaks of the defect's density inside the bands, of an infinite host: `frequency_THz`, `frequency_cm-1`,
             `width_THz` (full width at half maximum, the broadening included), `enhancement` (over the bulk's density).
         core: Host indices of the core's atoms, shape=(q,).
