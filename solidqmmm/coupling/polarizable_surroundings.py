@@ -1,8 +1,9 @@
 """The crystal's induced dipoles answer the density of a quantum cluster, inside the engine's self-consistency.
 
-    E_pol[rho] = -1/2 b.(alpha^-1 - T)^-1 b,    b = E(ions, all images of the cluster) + E[rho]
+    E_pol[rho] = -1/2 b.(alpha^-1 - T)^-1 b,    b_i = sum_n { E(r_i + n; ions of one cell) + E(r_i + n; rho) }
 
-T holds all periodic images; rho is there once. Near sites feel the density itself and give their dipoles to the engine;
+Dipoles repeat with the crystal, and so does what polarizes them: a dipole is polarized by the density through each of its
+copies n, each of which acts on the density. In the perfect crystal b is zero where symmetry says so. Near sites feel the density itself and give their dipoles to the engine;
 far ones are reached by the charges on the sphere, in both directions with the same map (see `surroundings`), so that E_pol
 is one functional of the density and its derivatives are what the engine is given.
 """
@@ -15,7 +16,6 @@ import numpy as np
 
 from solidqmmm.coupling.surroundings import Arrangement
 from solidqmmm.engines.protocols import Induced
-from solidqmmm.physics.coulomb import coulomb_potential
 from solidqmmm.physics.induced_dipoles import InducedDipoles, PolarizableSites
 
 
@@ -52,30 +52,26 @@ class CrystalResponse:
     def __init__(self, model: PolarizableSurroundings, around: Arrangement):
         of = around.of
         self.model, self.around = model, around
-        n = len(around.positions)
-        middle = np.column_stack([of.quantum, np.full(len(of.quantum), n - 1)])
+        # What the cluster really holds comes from the engine, and its images hold the same.
+        charges = of.charges.copy()
+        charges[of.home] = 0.0
         self.solver = InducedDipoles(
             PolarizableSites(
                 around.positions,
-                of.charges,
+                charges,
                 np.append(model.polarizabilities, 0.0),
                 cell=around.cell if of.periodic else None,
                 damping=model.damping,
                 thole_a=model.thole_a,
-                excluded=middle,
+                excluded=np.column_stack([of.quantum, np.full(len(of.quantum), of.n)]),
             )
         )
-        # The cluster's own classical charges are among those of the crystal; what it really holds comes from the engine.
-        _, field, gradient = coulomb_potential(
-            around.positions, around.positions[of.home], of.charges[of.home], derivatives=2
-        )
-        self._field, self._gradient = -field, -gradient
-        self.dipoles = np.zeros((n, 3))
+        self.dipoles = np.zeros((of.n + 1, 3))
 
     def respond(self, potentials, fields) -> Induced:
         """The answer to `potentials` (V, shape=(n_sites,)) and `fields` (V/angstrom, shape=(n_sites, 3))."""
         of, n_explicit = self.around.of, len(self.around.of.explicit)
-        b = self._field.copy()
+        b = np.zeros_like(self.dipoles)
         np.add.at(b, of.explicit, fields[:n_explicit])
         if of.sphere is not None:
             b += self.around.far_field_of(of.sphere.reaction(potentials[of.n_near:]))
@@ -94,13 +90,7 @@ class CrystalResponse:
 
     def forces(self) -> np.ndarray:
         """-dE_pol/dx at fixed quantum charge for the last dipoles, in eV/angstrom, shape=(n + 1, 3)."""
-        of = self.around.of
-        forces, _ = self.solver.forces(self.dipoles, self._gradient)
-        home = self.around.positions[of.home]
-        zero = np.zeros(len(self.dipoles))
-        _, of_dipoles = coulomb_potential(home, self.around.positions, zero, dipoles=self.dipoles)
-        forces[of.home] -= of.charges[of.home, None] * of_dipoles
-        return forces
+        return self.solver.forces(self.dipoles)[0]
 
     def describe(self) -> dict:
         """What determines the answers besides the charges that the engine is given, as plain JSON."""

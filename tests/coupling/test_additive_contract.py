@@ -8,6 +8,7 @@ from ionic_hybrids import FAMILY, ISOLATED, PERIODIC, IonicHybrid, oxide, oxide_
 
 from solidqmmm.coupling.qmmm import QMMM
 from solidqmmm.physics.ewald import COULOMB
+from solidqmmm.physics.induced_dipoles import InducedDipoles, PolarizableSites
 
 rng = np.random.default_rng(17)
 every = pytest.mark.parametrize("hybrid", FAMILY.values(), ids=FAMILY)
@@ -87,6 +88,31 @@ def test_polarizable_without_polarizabilities_is_electrostatic():
         soft.coupling.quantum._seen = None
         assert soft.energy() == pytest.approx(fixed.energy(), abs=1e-7)
         np.testing.assert_allclose(soft.forces(), fixed.forces(), atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [oxide, skewed_oxide, oxide_cluster])
+def test_the_same_ions_on_both_sides_are_the_plain_polarizable_crystal(make):
+    """Dipoles answer a quantum cluster of point ions as they answer these ions, lattice sums and all."""
+    fixed, soft = IonicHybrid(make, "electrostatic"), IonicHybrid(make, "polarizable")
+    with fixed.open() as crystal:
+        energy, forces = crystal.energy(), crystal.forces()
+    with soft.open() as crystal:
+        terms, given = crystal.energy_terms(), crystal.forces() - forces
+        polarized, positions = crystal.energy() - energy, crystal.host.positions()
+        around = crystal.coupling.environment
+    perfect = soft.crystal()[0]
+    ions = PolarizableSites(
+        positions,
+        np.where(perfect.numbers == 12, 2.0, -2.0),
+        around.polarizabilities,
+        cell=perfect.cell if perfect.pbc.all() else None,
+    )
+    plain = InducedDipoles(ions)
+    expected = plain.solve()
+    assert expected.energy < -1.0
+    assert polarized == pytest.approx(expected.energy, abs=1e-5)
+    assert terms["polarization"] == pytest.approx(expected.energy, abs=1e-5)
+    np.testing.assert_allclose(given, plain.forces(expected.dipoles)[0], atol=1e-5)
 
 
 def test_a_vacancy_far_from_its_images():
