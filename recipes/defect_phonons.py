@@ -34,6 +34,7 @@ from solidqmmm.procedures.defect_modes import (
 )
 from solidqmmm.procedures.describe import described
 from solidqmmm.procedures.isotopes import Isotopes
+from solidqmmm.procedures.phonon_requests import require_possible
 from solidqmmm.procedures.phonon_result import phonon_result
 from solidqmmm.procedures.phonopy_file import write_phonopy
 from solidqmmm.results.phonons import DefectPhononsResult
@@ -80,6 +81,7 @@ def run(
     core = core_atoms(model)
     own = None if model.defect is None else model.defect.atom(len(model.crystal))
     masses = Isotopes.read(isotopes).located(model.crystal.numbers, core=core, own=own)
+    require_possible(model, method=method, infinite_host=host == "infinite", isotopes=masses)
     folder = None if workdir is None else workdir / "hessian"
     rest = crystal_at_rest(
         model,
@@ -90,18 +92,8 @@ def run(
         folder=folder,
         progress=progress,
     )
-    if workdir is not None:
-        weights = masses.masses(model.crystal.numbers)
-        write_phonopy(
-            workdir / "phonopy_params.yaml",
-            model.crystal.numbers,
-            weights,
-            rest.positions,
-            rest.cell,
-            rest.hessian.matrix,
-        )
     bulk = bulk_phonons(model, rest.hessian.host.force_range, masses=masses.of_elements(model.unit.species))
-    return phonon_result(
+    result = phonon_result(
         model,
         rest,
         bulk,
@@ -115,6 +107,11 @@ def run(
         progress=progress,
         **described(model),
     )
+    if workdir is not None:
+        weights = masses.masses(model.crystal.numbers)
+        file = workdir / "phonopy_params.yaml"
+        write_phonopy(file, model.crystal.numbers, weights, rest.positions, rest.cell, rest.hessian.matrix)
+    return result
 
 
 def figures(result: DefectPhononsResult) -> dict:

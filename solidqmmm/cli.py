@@ -308,7 +308,7 @@ def _built(study, log_dir):
     try:
         return build_model(study, log_dir=log_dir)
     except (ValueError, FileNotFoundError) as error:
-        raise SolidQMMMError(f"the study cannot be built: {error}") from error
+        raise StudyError(f"the study cannot be built: {error}") from error
 
 
 def _estimate(study):

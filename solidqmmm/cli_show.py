@@ -13,7 +13,7 @@ import warnings
 
 import typer
 
-from solidqmmm.errors import SolidQMMMError, StudyError
+from solidqmmm.errors import RegionError, SolidQMMMError, StructureError, StudyError
 
 QUIET_SECONDS = 30.0  # between lines of progress where there is no terminal
 
@@ -72,8 +72,9 @@ def _said_by_us(problem: BaseException) -> bool:
 
 
 def exit_code(problem: BaseException) -> int:
-    """2 for a wrong study, 1 for everything else."""
-    return 2 if isinstance(problem, StudyError) else 1
+    """2 for a wrong study and for what it asks of a crystal that cannot be, 1 for work that failed."""
+    wrong = isinstance(problem, StudyError | StructureError | RegionError) or _said_by_us(problem)
+    return 2 if wrong else 1
 
 
 def set_verbosity(level: int) -> None:

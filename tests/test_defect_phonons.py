@@ -10,7 +10,7 @@ from elastic_cases import SW, engine, silicon
 from phonon_cases import A0, CARBON, CARBON_EMBEDDED, VACANCY_EMBEDDED, model_of, run
 from scipy import linalg
 
-from solidqmmm.errors import RegionError, SolidQMMMError, StudyError
+from solidqmmm.errors import RegionError, SolidQMMMError, StructureError, StudyError
 from solidqmmm.physics.condensation import PartitionedCrystal
 from solidqmmm.physics.localized_modes import CM1_PER_THZ, frequencies_THz
 from solidqmmm.procedures.bulk_lattice import BulkLattice
@@ -425,7 +425,7 @@ def test_mistakes_in_the_section(phonons, message):
 @pytest.mark.parametrize(
     ("changes", "kind", "message"),
     [
-        ({"phonons": {"relax": False}}, SolidQMMMError, r"not at rest: the largest force is 11\.\d eV/A"),
+        ({"phonons": {"relax": False}}, StructureError, r"not at rest: the largest force is 11\.\d eV/A"),
         ({"phonons": {"displacement": 0.3}}, ValueError, "more than a tenth of the shortest bond"),
         ({"defect": None}, ValueError, "need a `defect`, or a `region`"),
         ({"region": {"core": {"radius": 9.0}}}, RegionError, "meets its own periodic image"),

@@ -7,8 +7,10 @@ import pytest
 from ase.build import bulk
 from ase.data import atomic_masses
 from elastic_cases import SW
-from phonon_cases import model_of, run
+from phonon_cases import CARBON_EMBEDDED, model_of, run
 
+from solidqmmm import recipebook
+from solidqmmm.errors import RegionError
 from solidqmmm.physics.localized_modes import frequencies_THz
 from solidqmmm.procedures import bulk_phonons as bulk_module
 from solidqmmm.procedures.bulk_lattice import BulkLattice
@@ -136,3 +138,62 @@ def test_local_densities_reach_beyond_the_highest_mode():
     grid, density = result.dos_frequency_THz, result.defect_dos_per_THz
     assert grid[density.argmax()] == pytest.approx(highest, abs=2 * (grid[1] - grid[0]))
     assert np.trapezoid(density, grid) == pytest.approx(3, rel=0.01)
+
+
+# --- the command line ----------------------------------------------------------------------------------------------------
+
+STUDY = (
+    "recipe: defect_phonons\nstructure: {file: POSCAR, lattice: host}\n"
+    "host: {pair_style: tersoff, pair_coeff: ['* * SiC.tersoff Si C'], species: [Si, C]}\n"
+)
+CARBON = "supercell: [3, 3, 3]\ndefect: {kind: substitution, site: 0, element: C}\n"
+SMALL = CARBON.replace("3, 3, 3", "2, 2, 2")
+BOND_CENTRE = "supercell: [3, 3, 3]\ndefect: {kind: interstitial, element: C, position: [0.125, 0.125, 0.125]}\n"
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        (CARBON + "phonons: {relax: false}", "not at rest: the largest force is"),
+        (CARBON + "phonons: {displacement: 0.3}", "phonons.displacement of 0.3 angstrom is more than a tenth of"),
+        (SMALL + "region: {core: {hops: 4}}", "region.core: the core (59 of 64 atoms) is bonded to its own periodic image"),
+        (CARBON + "region: {core: {radius: 9.0}}", "a sphere of radius 9.00 A meets its own periodic image"),
+        (BOND_CENTRE + "region: {core: {radius: 2.5}, centre: [2, 2, 2]}", "these atoms move most: 216"),
+        (CARBON + "phonons: {isotopes: {C: 99}}", "phonons.isotopes (line 6): isotopes: C-99 is not in the table"),
+        (CARBON + "phonons: {isotopes: {Ge: 74}}", "there is no Ge in this crystal of C, Si"),
+        (CARBON + "phonons: {metod: static}", "phonons.metod (line 6): unknown key; did you mean 'method'?"),
+        (SMALL + "phonons: {host: infinite}", "phonons.host: infinite needs one wider than 12.00 A"),
+        (CARBON + "phonons: {host: infinite, method: static}", "phonons.method: static condenses a finite host"),
+        ("region: {core: {hops: 0}}\nphonons: {host: infinite}", "phonons.host: infinite needs a `defect`"),
+        ("supercell: [2, 2, 2]", "need a `defect`, or a `region` whose core is condensed on"),
+    ],
+)
+def test_impossible_requests_end_with_one_message_and_nothing_in_the_folder(tmp_path, call, sections, said):
+    bulk("Si", a=5.4321148, cubic=True).write(tmp_path / "POSCAR")
+    (tmp_path / "study.yaml").write_text(STUDY + sections + "\n")
+    code, out, err = call("run", tmp_path / "study.yaml", "--out", tmp_path / "out")
+    assert code == 2, err
+    assert said in " ".join(err.split())
+    assert err.count("error: ") == 1
+    assert "Traceback" not in out + err
+    for name in ("result.json", "provenance.json", "figures", "modes.extxyz", "phonopy_params.yaml"):
+        assert not (tmp_path / "out" / name).exists()
+
+
+def test_a_slab_has_no_infinite_host(tmp_path, call):
+    slab = bulk("Si", a=5.4321148, cubic=True)
+    slab.pbc = (True, True, False)
+    slab.write(tmp_path / "slab.xyz", format="extxyz")
+    study = STUDY.replace("file: POSCAR, lattice: host", "file: slab.xyz, cell: as_given") + CARBON
+    (tmp_path / "study.yaml").write_text(study.replace("3, 3, 3", "3, 3, 1") + "phonons: {host: infinite}\n")
+    code, _, err = call("run", tmp_path / "study.yaml", "--out", tmp_path / "out")
+    assert code == 2
+    assert "infinite needs a crystal that is periodic in three directions, got pbc = [True, True, False]" in err
+
+
+def test_a_crystal_is_too_small_for_an_infinite_host_before_the_engine_is_asked(tmp_path):
+    changes = {"supercell": [2, 2, 2], "region": {"core": {"hops": 1}, "buffer": {"hops": 0}}}
+    with model_of(log_dir=tmp_path, **(CARBON_EMBEDDED | changes)) as model:
+        with pytest.raises(RegionError, match="wider than 12"):
+            recipebook.find("defect_phonons").run(model=model, host="infinite")
+        assert not list((tmp_path / "journal").glob("*"))

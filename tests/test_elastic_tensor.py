@@ -452,7 +452,7 @@ def test_what_has_no_elastic_tensor_is_refused_in_words(tmp_path, monkeypatch, c
     slab.write("slab.xyz", format="extxyz")
     write_study(tmp_path, silicon(), **sections)
     code, _, err = call("run", "study.yaml", "--out", "out")
-    assert code == 1
+    assert code == (2 if "slab" in str(sections) else 1)  # a structure that cannot be; a failed engine
     assert said in " ".join(err.split())
     assert "Traceback" not in err
     assert not (tmp_path / "out/strains").exists()

@@ -18,7 +18,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import ArpackNoConvergence, eigsh, splu
 
-from solidqmmm.errors import SolidQMMMError
+from solidqmmm.errors import SolidQMMMError, StructureError
 from solidqmmm.physics.krylov import NegativeCurvature, conjugate_gradients
 from solidqmmm.physics.multigrid import Multigrid, rigid_body_modes
 from solidqmmm.physics.nested_dissection import nested_dissection
@@ -29,7 +29,7 @@ COLUMNS = 32  # right-hand sides at a time
 SINGLE_ABOVE = 1e-4  # tolerances that single precision meets
 
 
-class NotPositiveDefinite(SolidQMMMError):
+class NotPositiveDefinite(StructureError):
     """A crystal, or what is left of it when its core is held, is not stable.
 
     Attributes:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from matscipy.neighbours import neighbour_list
 
-from solidqmmm.errors import RegionError, SolidQMMMError
+from solidqmmm.errors import RegionError, SolidQMMMError, StructureError
 from solidqmmm.physics.condensation import (
     PartitionedCrystal,
     clamped,
@@ -79,7 +79,8 @@ def crystal_at_rest(
         progress: Called as progress(done, total, message).
 
     Raises:
-        SolidQMMMError: If forces are above `fmax` and the crystal may not be relaxed, or does not relax.
+        StructureError: If forces are above `fmax` and the crystal may not be relaxed.
+        SolidQMMMError: If it does not relax.
         ValueError: If the displacement is more than a tenth of the shortest bond.
     """
     _require_small(displacement, model.crystal)
@@ -89,7 +90,7 @@ def crystal_at_rest(
             qmmm.host.set_positions(rattled(model.crystal, around, rattle, model.study.seed))
         force = qmmm.largest_force()[0]
         if force > fmax and not relax:
-            raise SolidQMMMError(
+            raise StructureError(
                 f"the crystal is not at rest: the largest force is {force:.3g} eV/A, and frequencies need less than "
                 f"{fmax:g} eV/A; set phonons: {{relax: true}}, or start from a relaxed structure"
             )
@@ -132,8 +133,8 @@ def core_atoms(model) -> np.ndarray:
     across = place[bonds.i[inside]] + bonds.vector[inside] - place[bonds.j[inside]]
     if np.any(np.abs(across) > 0.1):
         raise RegionError(
-            f"the core ({len(core)} of {len(model.crystal)} atoms) is bonded to its own periodic image: what is condensed "
-            "on must leave atoms between images; use a larger supercell or a smaller core"
+            f"region.core: the core ({len(core)} of {len(model.crystal)} atoms) is bonded to its own periodic image: what "
+            "is condensed on must leave atoms between images; use a larger supercell or a smaller core"
         )
     return core
 
@@ -169,7 +170,7 @@ def _require_small(displacement: float, crystal):
     distances = distances[distances < reach]
     if len(distances):
         raise ValueError(
-            f"a `displacement` of {displacement:g} angstrom is more than a tenth of the shortest bond "
+            f"phonons.displacement of {displacement:g} angstrom is more than a tenth of the shortest bond "
             f"({distances.min():.3f} angstrom): forces are not linear that far; 0.01 is usual"
         )
 

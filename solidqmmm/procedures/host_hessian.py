@@ -112,6 +112,18 @@ def host_hessian(
         return _computed(forces, plan, displacement, journal, report)
 
 
+def force_range(host: LammpsHost, *, displacement: float = 1e-3) -> float:
+    """Largest distance in angstrom at which the force on one atom may depend on another, by a few displacements.
+
+    Args:
+        host: As for `host_hessian`, with its errors.
+        displacement: In angstrom.
+    """
+    with DisplacedForces(host) as forces:
+        plan = _planned(forces, displacement, None, force_cutoff(host.potential), lambda *_: None)
+    return plan.hops * plan.cutoff
+
+
 def _planned(forces: DisplacedForces, h: float, hops: int | None, cutoff: float, report) -> HessianPlan:
     crystal, n = forces.crystal, len(forces.crystal)
     # Displaced by h, a pair just outside of the cutoff may come inside.

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from solidqmmm.errors import RegionError, SolidQMMMError
+from solidqmmm.errors import SolidQMMMError
 from solidqmmm.physics.defect_spectrum import defect_spectrum
 from solidqmmm.physics.geometry import unwrapped
 from solidqmmm.physics.greens_function import (
@@ -29,6 +29,7 @@ from solidqmmm.physics.greens_function import (
 from solidqmmm.physics.localized_modes import frequencies_THz, squared_frequencies
 from solidqmmm.procedures.bulk_lattice import BulkLattice
 from solidqmmm.procedures.bulk_phonons import BulkPhonons
+from solidqmmm.procedures.phonon_requests import require_room
 
 TOLERANCE = 1e-3  # eV/angstrom^2; force constants of bonds are of the order of ten
 MOST_SITES = 150
@@ -184,7 +185,7 @@ def perturbation(
     most_sites: int = MOST_SITES,
 ) -> Perturbation:
     """Where the model's crystal differs from the perfect lattice; see `infinite_modes` for arguments and errors."""
-    _require_room(model, rest)
+    require_room(rest.hessian.host.force_range, model.perfect)
     perfect = model.perfect
     masses, centre = np.asarray(masses, dtype=float), _centre(model)
     place = unwrapped(perfect.positions, centre, rest.cell, perfect.pbc)
@@ -236,15 +237,6 @@ def _change_of_own(rest, host, perfect, twin, kept) -> float:
     usual = np.diagonal(host.blocks[0, 0, 0]).reshape(-1, 3)
     atom = host.sites(perfect.positions, perfect.numbers)[others, 3]
     return float(np.abs(rest.hessian.matrix.diagonal().reshape(-1, 3)[twin[others]] - usual[atom]).max())
-
-
-def _require_room(model, rest):
-    reach, narrowest = rest.hessian.host.force_range, model.perfect.widths.min()
-    if 2 * reach >= narrowest:
-        raise RegionError(
-            f"forces reach {reach:.2f} A, around a supercell that is {narrowest:.2f} A wide: host: infinite needs one wider "
-            f"than {2 * reach:.2f} A, so that the defect does not act upon itself"
-        )
 
 
 def _centre(model) -> np.ndarray:
