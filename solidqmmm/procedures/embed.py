@@ -7,6 +7,7 @@ import numpy as np
 from solidqmmm.coupling.additive import Additive
 from solidqmmm.coupling.boundary_charges import BoundaryCharges
 from solidqmmm.engines.factory import parse_settings
+from solidqmmm.engines.lammps_shells import Shells
 from solidqmmm.system.bonds import BondRules
 from solidqmmm.system.charges import site_charges
 from solidqmmm.system.cluster import Cluster
@@ -66,38 +67,39 @@ def additive_coupling(
     """The study's additive coupling on a crystal whose total charge is `charge` (e).
 
     Raises:
-        TypeError, ValueError: As `Additive`; for boundary charges without link atoms; for polarizabilities of elements that
-            are not there, or missing ones.
+        TypeError, ValueError: As `Additive`; for boundary charges without link atoms.
     """
     asked = study.coupling
     charges = site_charges(crystal, potential)
     around = np.setdiff1d(np.arange(len(crystal)), cluster.quantum)
+    positions, left = crystal.positions, charge - charges[around].sum()
+    shells = Shells.of(crystal, potential, cluster.quantum)
+    owner = np.empty(0, dtype=int) if shells is None else shells.owner
+    if shells is not None:  # further particles behind the atoms, on their cores at first
+        charges[owner] -= shells.charges
+        charges, positions = np.append(charges, shells.charges), np.vstack([positions, positions[owner]])
     environment, cores, boundary = None, None, None
     if asked.polarizabilities is not None:
         from solidqmmm.coupling.polarizable_surroundings import PolarizableSurroundings
 
         symbols = np.array(crystal.symbols)
-        missing = sorted(set(symbols[around]) - set(asked.polarizabilities))
-        if missing:
-            raise ValueError(
-                f"coupling.polarizabilities: missing for {', '.join(missing)}: give it in angstrom^3 (0 for none)"
-            )
-        alpha = np.array([asked.polarizabilities[symbol] for symbol in symbols])
+        alpha = np.array([asked.polarizabilities.get(symbol, 0.0) for symbol in symbols])
         alpha[cluster.quantum] = 0.0
         damping = None if asked.damping == "none" else asked.damping
-        environment = PolarizableSurroundings(alpha, damping, asked.thole_a)
+        environment = PolarizableSurroundings(np.append(alpha, np.zeros(len(owner))), damping, asked.thole_a)
     if asked.cores is not None:
         shapes = {symbol: (core.height, core.width) for symbol, core in asked.cores.items()}
         cores = np.array([shapes.get(symbol, (np.nan, np.nan)) for symbol in crystal.symbols])
+        cores = np.vstack([cores, np.full((len(owner), 2), np.nan)])
     if asked.boundary_charges != "none":
         boundary = BoundaryCharges.of(cluster, crystal, bond_rules, asked.boundary_charges)
     return Additive(
         cluster,
         engine,
-        crystal.positions,
+        positions,
         charges,
         embedding=asked.scheme,
-        charge=charge - charges[around].sum(),
+        charge=left,
         environment=environment,
         cores=cores,
         width=asked.width,
