@@ -8,14 +8,17 @@ from ase.build import bulk
 from ase.data import atomic_masses
 from elastic_cases import SW
 from phonon_cases import CARBON_EMBEDDED, model_of, run
+from scipy import sparse
 
 from solidqmmm import recipebook
 from solidqmmm.errors import RegionError
+from solidqmmm.physics.condensation import PartitionedCrystal, full_modes, static_condensation
 from solidqmmm.physics.localized_modes import frequencies_THz
 from solidqmmm.procedures import bulk_phonons as bulk_module
 from solidqmmm.procedures.bulk_lattice import BulkLattice
 from solidqmmm.procedures.bulk_phonons import bulk_phonons
 from solidqmmm.procedures.host_hessian import host_hessian
+from solidqmmm.procedures.phonon_result import _static_error
 from solidqmmm.procedures.relax import settle
 
 # --- the perfect crystal -------------------------------------------------------------------------------------------------
@@ -36,7 +39,6 @@ def test_bulk_phonons_without_a_search_for_symmetry_are_the_same(monkeypatch):
 
 
 GAN = {"pair_style": "tersoff", "pair_coeff": ["* * GaN.tersoff Ga N"], "species": ["Ga", "N"]}
-COPPER = {"pair_style": "eam/alloy", "pair_coeff": ["* * Cu_mishin1.eam.alloy Cu"], "species": ["Cu"]}
 MAGNESIUM = {"pair_style": "eam/fs", "pair_coeff": ["* * Mg_mm.eam.fs Mg"], "species": ["Mg"]}
 
 
@@ -101,14 +103,11 @@ def test_images_of_a_slab_do_not_feel_each_other():
     np.testing.assert_allclose(*bands, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("structure", "host", "supercell", "tolerance"),
-    [(bulk("Cu", a=3.61493, cubic=True), COPPER, [3, 3, 3], 1e-3), (bulk("Mg"), MAGNESIUM, [3, 3, 2], 1e-3)],
-    ids=["copper", "magnesium"],
-)
-def test_formation_entropy_of_a_vacancy_is_that_of_two_dense_spectra(structure, host, supercell, tolerance):
+def test_formation_entropy_of_a_vacancy_is_that_of_two_dense_spectra():
     """Tables of magnesium are rough: 0.03 % of every frequency, which sum up unless both crystals are displaced alike."""
-    changes = {"structure": structure, "host": host, "supercell": supercell, "region": {"core": {"sites": [0, 1]}}}
+    changes = {
+        "structure": bulk("Mg"), "host": MAGNESIUM, "supercell": [3, 3, 2], "region": {"core": {"sites": [0, 1]}}
+    }  # fmt: skip
     result = run(defect={"kind": "vacancy", "site": 0}, phonons={"temperatures": [300.0]}, **changes)
 
     def entropy(**defect):
@@ -120,7 +119,7 @@ def test_formation_entropy_of_a_vacancy_is_that_of_two_dense_spectra(structure, 
         return np.sum(x / np.expm1(x) - np.log(-np.expm1(-x))), len(x)
 
     (with_defect, n), (without, m) = entropy(defect={"kind": "vacancy", "site": 0}), entropy(defect=None)
-    assert result.formation_entropy_k[0] == pytest.approx(with_defect - n / m * without, abs=tolerance)
+    assert result.formation_entropy_k[0] == pytest.approx(with_defect - n / m * without, abs=1e-3)
 
 
 # --- what is drawn -------------------------------------------------------------------------------------------------------
@@ -197,3 +196,70 @@ def test_a_crystal_is_too_small_for_an_infinite_host_before_the_engine_is_asked(
         with pytest.raises(RegionError, match="wider than 12"):
             recipebook.find("defect_phonons").run(model=model, host="infinite")
         assert not list((tmp_path / "journal").glob("*"))
+
+
+# --- what is listed ------------------------------------------------------------------------------------------------------
+
+
+def test_a_perfect_crystal_has_no_local_modes_and_three_that_are_zero():
+    result = run(defect=None, region={"core": {"hops": 1}}, phonons={"method": "full"})
+    nu = np.array([mode["frequency_THz"] for mode in result.modes])
+    assert len(nu) == 3 * 216
+    assert {mode["kind"] for mode in result.modes} == {"band"}
+    assert np.sum(np.abs(nu) < 1e-3) == 3
+    assert nu[-4] > 1
+    assert result.static_condensation_error_THz is None
+    assert result.warnings == []
+
+
+def test_all_modes_of_a_small_crystal_and_none_twice():
+    """Nitrogen's vacancy in gallium nitride: modes above, in the gap and in both bands, each as often as it is there."""
+    changes = {"structure": bulk("GaN", "wurtzite", a=3.19, c=5.19), "host": GAN, "supercell": [3, 3, 2]}
+    result = run(defect={"kind": "vacancy", "site": 2}, phonons={"method": "full"}, **changes)
+    with model_of(defect={"kind": "vacancy", "site": 2}, **changes) as model, model.open() as qmmm:
+        settle(qmmm, fmax=1e-5)
+        exact = gamma_frequencies(host_hessian(qmmm.host), atomic_masses[model.crystal.numbers])[::-1]
+    listed = np.array([mode["frequency_THz"] for mode in result.modes])
+    np.testing.assert_allclose(listed, exact, atol=2e-3)
+    gap = [mode["frequency_THz"] for mode in result.modes if mode["kind"] == "gap"]
+    np.testing.assert_allclose(result.ladder_THz["dynamic"][-len(gap) :][:12], gap[:12], atol=1e-6)
+
+
+def test_the_error_of_static_condensation_is_that_of_the_same_mode_in_a_gap():
+    """A chain of masses 1 and 4, k = 1: a mass of 1.6 on a light site has its mode in the gap, where w^2 0.6 G(w^2) = 1.
+
+    G = (4 w^2 - 2) / sqrt(P (P - 4)) with P = (2 - w^2) (2 - 4 w^2) between w^2 = 0.5 and 2.
+    """
+    n = 120
+    K = 2 * np.eye(n) - np.eye(n, k=1) - np.eye(n, k=-1)
+    K[0, -1] = K[-1, 0] = -1
+    masses = np.resize([1.0, 4.0], n)
+    masses[60] = 1.6
+    bands = frequencies_THz(np.array([[0.0, 0.5], [2.0, 2.5]]))
+    crystal = PartitionedCrystal(sparse.csr_array(K), masses, np.arange(55, 66))
+    exact = full_modes(crystal, 0.51, 1.99)
+    static = static_condensation(crystal).modes()
+    (squared,) = exact.squared
+    P = (2 - squared) * (2 - 4 * squared)
+    assert 0.6 * squared * (4 * squared - 2) / np.sqrt(P * (P - 4)) == pytest.approx(1, abs=1e-6)
+    error = _static_error(static, exact, bands)
+    twin = static.weights([60]).argmax()
+    assert error == pytest.approx(static.frequencies_THz[twin] - exact.frequencies_THz[0])
+    assert abs(error) < 0.1 * (static.frequencies_THz[0] - exact.frequencies_THz[0])
+    assert _static_error(static, static, bands) == 0.0
+
+
+def test_modes_that_are_not_the_cores_are_warned_of():
+    """Carbon in silicon, condensed onto atoms elsewhere: exact all the same."""
+    result = run(phonons={"isotopes": {"C": 12}}, region={"core": {"sites": [100, 101]}})
+    assert result.modes[0]["frequency_cm-1"] == pytest.approx(746.881, abs=0.05)
+    assert any("3 of 3 modes outside the bands have less than 10 % of their weight" in text for text in result.warnings)
+
+
+def test_modes_that_fill_the_supercell_are_warned_of():
+    """Boron nitride under tension, 64 atoms: the carbon stiffens the whole crystal, whose highest modes leave the band."""
+    host = {"pair_style": "tersoff", "pair_coeff": ["* * BNC.tersoff B N C"], "species": ["B", "N", "C"]}
+    changes = {"structure": bulk("BN", "zincblende", a=3.615, cubic=True), "host": host, "supercell": [2, 2, 2]}
+    result = run(defect={"kind": "substitution", "site": 0, "element": "C"}, phonons={}, **changes)
+    assert max(mode["participation_ratio"] for mode in result.modes) > 0.9
+    assert any("modes outside the bands fill the supercell" in warning for warning in result.warnings)

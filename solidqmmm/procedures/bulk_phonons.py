@@ -47,6 +47,11 @@ class BulkPhonons:
         """Highest frequency."""
         return float(self.bands_THz.max())
 
+    @property
+    def lowest_THz(self) -> float:
+        """Lowest frequency, negative where the perfect crystal is unstable."""
+        return float(self.phonopy.mesh.frequencies.min())
+
     def dos_per_THz(self, frequencies_THz, *, width_THz: float) -> np.ndarray:
         """Density of states with Gaussian broadening, 3 per atom, shape=(k,)."""
         mesh = self.phonopy.mesh

@@ -25,6 +25,7 @@ from solidqmmm.procedures.build import select_partition
 from solidqmmm.procedures.hybrid_hessian import HybridHessian, hybrid_hessian
 from solidqmmm.procedures.mode_list import MARGIN
 from solidqmmm.procedures.neighbours import neighbour_shells
+from solidqmmm.procedures.phonopy_file import LARGEST
 from solidqmmm.procedures.relax import rattled, settle
 from solidqmmm.procedures.select import grown_by_hops
 from solidqmmm.procedures.strained_crystal import is_noise_free
@@ -212,15 +213,19 @@ def modes_outside(method: str, crystal: PartitionedCrystal, bands_THz) -> Modes:
 
 
 def with_band_modes(outside: Modes, crystal: PartitionedCrystal, bands_THz, *, count: int = 12) -> Modes:
-    """Modes outside the bands and the `count` highest ones of the band.
+    """All modes of a crystal of up to 300 atoms; of a larger one those outside the bands and the `count` highest others.
 
     Crystals of more than `FACTORS_BELOW` degrees of freedom have none added: their bands are dense.
     """
-    if crystal.K.shape[0] > FACTORS_BELOW:
+    n = crystal.K.shape[0]
+    if n > FACTORS_BELOW:
         return outside
-    top = squared_frequencies(np.max(bands_THz))
-    inside = modes_near(crystal, top * (1 - MARGIN) ** 2, count + len(outside))
-    kept = inside.squared <= top * (1 + MARGIN) ** 2
+    if n <= 3 * LARGEST:
+        return modes_near(crystal, 0.0, n)
+    inside = modes_near(crystal, squared_frequencies(np.max(bands_THz)) * (1 - MARGIN) ** 2, count + len(outside))
+    kept = np.ones(len(inside), dtype=bool)
+    for low, high in windows(bands_THz):
+        kept &= (inside.squared <= low) | (inside.squared >= (np.inf if high is None else high))
     return joined([outside, Modes(inside.squared[kept], inside.displacements[kept], inside.masses)])
 
 

@@ -19,6 +19,8 @@ from solidqmmm.runtime import agree_on_failure, is_root, world
 MARGIN = 2e-4
 DEGENERATE_THz = 2e-3
 SOFT_THz = 0.1  # imaginary frequencies below are rounding of the translations
+_FILLS_THE_CELL = 0.3  # participation ratio
+_LITTLE = 0.1  # weight on the core
 _LARGEST_ANIMATED = 600  # atoms
 _AROUND = 7.0  # angstrom, of the centre, that is shown of larger crystals
 _AMPLITUDE = 0.4  # angstrom, of the atom that moves most
@@ -76,6 +78,27 @@ def soft_modes(crystal: PartitionedCrystal, static: Modes) -> Modes:
         return Modes(np.zeros(0), nothing, crystal.masses)
     lowest = -float(np.abs(crystal.weighted()).sum(axis=1).max())
     return full_modes(crystal, 1.01 * lowest, edge)
+
+
+def doubtful(rows: list[dict]) -> list[str]:
+    """What to know of modes outside the bands that fill the supercell, or that live elsewhere than on the core."""
+    outside = [row for row in rows if row["kind"] != "band" and row["frequency_THz"] > 0]
+    wide = [row for row in outside if (row["participation_ratio"] or 0.0) > _FILLS_THE_CELL]
+    far = [row for row in outside if row["core_weight"] < _LITTLE and not any(row is other for other in wide)]
+    found = []
+    if wide:
+        found.append(
+            f"{len(wide)} of {len(outside)} modes outside the bands fill the supercell (the highest at "
+            f"{wide[0]['frequency_THz']:.3f} THz, participation ratio {wide[0]['participation_ratio']:.2f}): they are the "
+            "bulk's own, pushed over the edge by a finite cell, or wider than it; a larger supercell or host: infinite tells"
+        )
+    if far:
+        found.append(
+            f"{len(far)} of {len(outside)} modes outside the bands have less than {100 * _LITTLE:.0f} % of their weight on "
+            f"the core (the highest at {far[0]['frequency_THz']:.3f} THz, {100 * far[0]['core_weight']:.2g} %): what makes "
+            "them is elsewhere (the boundary of the quantum region, atoms at a potential's cutoff); modes.extxyz shows where"
+        )
+    return found
 
 
 def write_animation(path, crystal, positions, cell, centre, rows: list[dict], displacements):

@@ -28,8 +28,9 @@ class DefectPhononsResult(Result):
             inverse sum of the atoms' squared weights.
         ladder_THz: Highest frequencies of each method that was computed, descending, in THz: 'clamped' (environment held),
             'static', 'guyan', 'dynamic', 'full', 'infinite' (host without end).
-        static_condensation_error_THz: Highest frequency of static condensation minus that of 'dynamic' or 'full'; None
-            where neither has a mode outside the bands.
+        static_condensation_error_THz: Highest frequency of static condensation minus that of 'dynamic' or 'full'; where
+            these have modes in gaps only, that of the mode most like the highest of them; None without a mode outside the
+            bands.
         static_condensation_error_missing_reason: Why there is none.
         bulk_band_top_THz: Highest frequency of the perfect host.
         bulk_bands_THz: Lower and upper edge of each of its bands, shape=(b, 2).
