@@ -48,7 +48,9 @@ def test_potential_is_the_direct_sum(cell):
     middle = (np.abs(r @ np.linalg.inv(cell) - 0.5) < 0.35).all(axis=1)
     expected = coulomb_potential(r, x, q, dipoles=p, sigma=np.maximum(widths, field.floor), derivatives=0)[0]
     error = field.potential(q, p).ravel()[::37] - expected
-    assert np.abs(error[middle]).max() < 2e-4  # right beside a dipole of 0.1 angstrom width; the potential there is 20 V
+    assert (
+        np.abs(error[middle]).max() < 2e-4
+    )  # right beside a dipole of 0.1 angstrom width; the potential there is 20 V
     assert np.sqrt((error[middle] ** 2).mean()) < 5e-6
 
 
@@ -101,7 +103,9 @@ def test_far_charges_are_carried_by_a_box():
     q, p = rng.choice([-2.0, 2.0], len(x)), 0.1 * rng.normal(size=(len(x), 3))
     inside = STRAIGHT.sum(axis=0) * rng.uniform(0.15, 0.85, (200, 3))
     carried = coulomb_potential(inside, box.sites, box.charges(x, q, p), sigma=0.5, derivatives=0)[0]
-    np.testing.assert_allclose(carried, coulomb_potential(inside, x, q, dipoles=p, derivatives=0)[0], atol=2e-5)
+    np.testing.assert_allclose(
+        carried, coulomb_potential(inside, x, q, dipoles=p, derivatives=0)[0], atol=2e-5
+    )
 
 
 def test_distance_from_the_box_is_perpendicular():

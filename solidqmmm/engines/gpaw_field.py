@@ -87,7 +87,9 @@ class FieldSource:
 
     def refresh(self, calc, atoms: Atoms):
         """Makes `calc` compute again where the field has changed and the atoms have not (GPAW looks at atoms only)."""
-        changed = self.field is not self._computed or (self.field is not None and self.field.response is not None)
+        changed = self.field is not self._computed or (
+            self.field is not None and self.field.response is not None
+        )
         if changed and calc is self._calc and np.array_equal(calc.atoms.positions, atoms.positions):
             calc.dft.move_atoms(atoms.copy())
         self._calc, self._computed = calc, self.field

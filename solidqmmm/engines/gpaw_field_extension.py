@@ -167,7 +167,9 @@ class EmbeddingExtension(Extension):
 
     def spilt(self, density) -> np.ndarray:
         """Electrons within `SPILL_OUT_RADIUS` of the sites, shape=(n,)."""
-        return electrons_around(self._source.field.charges.positions, spinsum(density.nt_sR), SPILL_OUT_RADIUS)
+        return electrons_around(
+            self._source.field.charges.positions, spinsum(density.nt_sR), SPILL_OUT_RADIUS
+        )
 
 
 class EmbeddedPoissonSolver(PoissonSolver):
@@ -209,7 +211,9 @@ def _answer(response, potentials, fields) -> Induced:
                 f"{charges.shape} and {dipoles.shape}"
             )
         if not (np.isfinite(charges).all() and np.isfinite(dipoles).all() and np.isfinite(induced.energy)):
-            raise EngineError("the surroundings' response is not finite: sites that polarize each other without end?")
+            raise EngineError(
+                "the surroundings' response is not finite: sites that polarize each other without end?"
+            )
         induced = Induced(charges, dipoles, float(induced.energy))
     except SolidQMMMError as caught:
         error = caught

@@ -31,7 +31,14 @@ def site_map(grid: UGDesc, desc, known=None):
     waves = isinstance(desc, PWDesc)
     periodic = bool(grid.pbc_c.all())
     block = (desc.ecut, desc.ng1, desc.ng2) if waves else (*grid.size_c, *grid.start_c, *grid.end_c)
-    key = (waves, periodic, desc.cell_cv.tobytes(), tuple(float(x) for x in block), desc.comm.size, desc.comm.rank)
+    key = (
+        waves,
+        periodic,
+        desc.cell_cv.tobytes(),
+        tuple(float(x) for x in block),
+        desc.comm.size,
+        desc.comm.rank,
+    )
     if known is not None and known.key == key:
         return known
     if periodic:
@@ -79,7 +86,9 @@ class OpenWaves:
     def __init__(self, pw: PWDesc):
         self.pw = pw
         self._pw0 = pw.new(comm=None)
-        self._grid = pw.minimal_uniform_grid(n=2).new(comm=None)  # GPAW's fine grid need not hold all the waves
+        self._grid = pw.minimal_uniform_grid(n=2).new(
+            comm=None
+        )  # GPAW's fine grid need not hold all the waves
         cell, size, comm = self._grid.cell_cv * Bohr, self._grid.size_c, pw.comm
         perpendicular = 1 / np.linalg.norm(np.linalg.inv(cell), axis=0)
         margin = np.minimum(_FACES, 0.2 * perpendicular) / perpendicular

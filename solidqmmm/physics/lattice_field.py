@@ -100,6 +100,8 @@ class LatticeField:
                 part = these[first : first + chunk]
                 phases = 1.0
                 for c in range(3):
-                    powers = np.exp(-2j * np.pi * np.outer(np.arange(low[c], high[c] + 1), self._fractions[part, c]))
+                    powers = np.exp(
+                        -2j * np.pi * np.outer(np.arange(low[c], high[c] + 1), self._fractions[part, c])
+                    )
                     phases = phases * powers[self._indices[:, c] - low[c]]
                 yield width, part, phases

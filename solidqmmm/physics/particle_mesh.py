@@ -47,7 +47,9 @@ class ParticleMesh:
     def __init__(self, cell, size, start, stop):
         cell, size = np.asarray(cell, dtype=float), np.asarray(size)
         if (size % 2).any():
-            raise ValueError(f"the grid must have an even number of points along each axis, got {size.tolist()}")
+            raise ValueError(
+                f"the grid must have an even number of points along each axis, got {size.tolist()}"
+            )
         self.fine = PointGrid(cell / size[:, None], np.asarray(start), np.asarray(stop))
         self.floor = float(np.linalg.norm(self.fine.steps, axis=1).max())
         self.split = SPLIT * 2 * self.floor
@@ -81,7 +83,9 @@ class ParticleMesh:
             s2 = self._spread[j] ** 2
             g = np.exp(squares(axes) * (-0.5 / s2)) * self._norm(j)
             # A dipole p is the charge density p . grad_j g(r - r_j) = (p . d) g/s^2.
-            density[slices] += g * (charges[j] if dipoles is None else charges[j] + along(axes, dipoles[j] / s2))
+            density[slices] += g * (
+                charges[j] if dipoles is None else charges[j] + along(axes, dipoles[j] / s2)
+            )
         smooth = irfftn(rfftn(density, self._padded) * self._kernel, self._padded)
         smooth = smooth[tuple(slice(0, n) for n in self._target.shape)]
         out = _interpolated(smooth, self._interpolation)

@@ -43,7 +43,9 @@ def main():
     atoms = Atoms("H2", [[0.0, 0.0, 0.0], [0.4, 0.5, 0.38]], cell=[5.0, 5.0, 5.5])
     atoms.center()
     middle = atoms.positions.mean(axis=0)
-    charges = PointCharges(middle + np.array([[2.2, 0.4, 0.5], [-0.5, 2.1, -0.9], [15.0, 3.0, 2.0]]), [0.5, -0.8, 0.3], 0.3)
+    charges = PointCharges(
+        middle + np.array([[2.2, 0.4, 0.5], [-0.5, 2.1, -0.9], [15.0, 3.0, 2.0]]), [0.5, -0.8, 0.3], 0.3
+    )
     cores = RepulsiveCores(charges.positions[:1], 5.0, 0.5)
     results = {}
     for name, (settings, periodic) in CASES.items():

@@ -91,7 +91,10 @@ def test_legacy_point_charges(mode):
     offsets = [[3.4, 1.4, 0.5], [-0.9, 3.6, -0.8], [0.3, -1.0, 4.2], [11.0, 3.0, 1.0]]
     charges = PointCharges(atoms.positions.mean(axis=0) + offsets, [1.6, -1.7, 1.5, -1.9])
     answers = {}
-    for label, external in (("bare", None), ("field", PointChargePotential(charges.charges, charges.positions, rc=0.1))):
+    for label, external in (
+        ("bare", None),
+        ("field", PointChargePotential(charges.charges, charges.positions, rc=0.1)),
+    ):
         calc = GPAW(
             **MODES[mode], **TIGHT, xc="PBE", external=external, legacy_gpaw=True, txt=None, symmetry="off",
             occupations={"name": "fermi-dirac", "width": 0.1},
@@ -102,16 +105,23 @@ def test_legacy_point_charges(mode):
     with GPAWEngine(**MODES[mode], **TIGHT) as engine:
         bare, field = engine.evaluate(atoms), engine.evaluate_in_field(atoms, charges)
     assert field.energy - bare.energy == pytest.approx(answers["field"][0] - answers["bare"][0], abs=1e-4)
-    np.testing.assert_allclose(field.forces - bare.forces, answers["field"][1] - answers["bare"][1], atol=2e-3)
+    np.testing.assert_allclose(
+        field.forces - bare.forces, answers["field"][1] - answers["bare"][1], atol=2e-3
+    )
     np.testing.assert_allclose(field.charge_forces, on_charges, atol=2e-3)
 
 
-@pytest.mark.parametrize(("first", "second", "tolerance"), [pytest.param("lcao", "fft", 1e-3, marks=pytest.mark.slow), ("fd", "pw", 8e-3)])
+@pytest.mark.parametrize(
+    ("first", "second", "tolerance"),
+    [pytest.param("lcao", "fft", 1e-3, marks=pytest.mark.slow), ("fd", "pw", 8e-3)],
+)
 def test_modes_agree(first, second, tolerance):
     """Charges that stay out of the density act alike in real space and in plane waves."""
     atoms = Atoms("H2", [[0.0, 0.0, 0.0], [0.4, 0.5, 0.38]], cell=[7.92, 7.92, 7.92])
     atoms.center()
-    charges = PointCharges(atoms.positions.mean(axis=0) + np.array([[4.9, 0.4, 0.5], [-0.5, 0.8, -5.1]]), [2.0, -2.0], 0.3)
+    charges = PointCharges(
+        atoms.positions.mean(axis=0) + np.array([[4.9, 0.4, 0.5], [-0.5, 0.8, -5.1]]), [2.0, -2.0], 0.3
+    )
     found = []
     for mode in (first, second):
         with GPAWEngine(**MODES[mode]) as engine:
@@ -151,7 +161,9 @@ def test_gauss_law_and_neutrality(cheap):
     assert flux == pytest.approx(0.0, abs=1e-4)
     with GPAWEngine(mode="lcao", basis="sz(dzp)", h=0.25, charge=1, spinpol=True) as engine:
         ion = engine.evaluate_in_field(atoms, sites)
-    assert 36.0 * (w @ (ion.fields * normals).sum(axis=1)) / (4 * np.pi * COULOMB) == pytest.approx(1.0, abs=1e-4)
+    assert 36.0 * (w @ (ion.fields * normals).sum(axis=1)) / (4 * np.pi * COULOMB) == pytest.approx(
+        1.0, abs=1e-4
+    )
     np.testing.assert_allclose(w @ ion.potentials / (4 * np.pi), COULOMB / 6.0, rtol=1e-4)
 
 
@@ -204,7 +216,9 @@ class Frozen:
         self.charges, self.dipoles = charges, dipoles
 
     def respond(self, potentials, fields):
-        return Induced(self.charges, self.dipoles, float(self.charges @ potentials - (self.dipoles * fields).sum()))
+        return Induced(
+            self.charges, self.dipoles, float(self.charges @ potentials - (self.dipoles * fields).sum())
+        )
 
 
 def polarizable_sites(atoms):
@@ -290,7 +304,11 @@ def test_errors_of_a_response(cheap):
     charges = around(atoms)
     for response, kind, words in (
         (Failing(Catastrophe("sites 0 and 1 polarize each other without end")), Catastrophe, "sites 0 and 1"),
-        (Failing(ZeroDivisionError("division by zero")), EngineError, "response failed with ZeroDivisionError"),
+        (
+            Failing(ZeroDivisionError("division by zero")),
+            EngineError,
+            "response failed with ZeroDivisionError",
+        ),
         (Failing(answer=Induced(np.zeros(4), np.full((4, 3), np.nan), 0.0)), EngineError, "not finite"),
         (Failing(answer=Induced(np.zeros(3), np.zeros((3, 3)), 0.0)), EngineError, r"shape \(4,\)"),
     ):
@@ -354,10 +372,18 @@ def test_calls_with_and_without_a_field_alternate():
         bare = engine.evaluate(atoms)
         field = engine.evaluate_in_field(atoms, charges)
         again = engine.evaluate(atoms)
-        turned = engine.evaluate_in_field(atoms, PointCharges(charges.positions, -charges.charges, charges.widths))
+        turned = engine.evaluate_in_field(
+            atoms, PointCharges(charges.positions, -charges.charges, charges.widths)
+        )
         same = engine.evaluate_in_field(atoms, charges)
-        repeated = engine.evaluate_in_field(atoms, PointCharges(charges.positions, charges.charges, charges.widths))
-    assert [found.info["start"] for found in (bare, field, again, turned, same)] == ["fresh", "fresh", *["warm"] * 3]
+        repeated = engine.evaluate_in_field(
+            atoms, PointCharges(charges.positions, charges.charges, charges.widths)
+        )
+    assert [found.info["start"] for found in (bare, field, again, turned, same)] == [
+        "fresh",
+        "fresh",
+        *["warm"] * 3,
+    ]
     assert again.energy == pytest.approx(bare.energy, abs=1e-5)
     assert same.energy == pytest.approx(field.energy, abs=1e-5)
     assert repeated.energy == same.energy
@@ -422,7 +448,9 @@ def test_periodic_charges(first, second, tolerance):
             images = np.array([[1, 0, 0], [0, -2, 0], [0, 1, 1]]) @ SKEW
             image = engine.evaluate_in_field(atoms, charges.with_positions(charges.positions + images))
             right, left = (
-                engine.evaluate_in_field(atoms, charges.with_positions(charges.positions + s * d_sites)).energy
+                engine.evaluate_in_field(
+                    atoms, charges.with_positions(charges.positions + s * d_sites)
+                ).energy
                 for s in (0.02, -0.02)
             )
         assert image.energy == pytest.approx(field.energy, abs=1e-6)
@@ -480,7 +508,15 @@ def test_a_journal_keeps_evaluations_in_a_field(cheap, tmp_path):
     second = engine.evaluate_in_field(atoms, charges, response=response, cores=cores)
     assert (engine.hits, engine.evaluations, response.calls) == (1, 1, calls)
     assert second.energy == first.energy
-    for name in ("forces", "charge_forces", "potentials", "fields", "field_gradients", "core_forces", "spill_out"):
+    for name in (
+        "forces",
+        "charge_forces",
+        "potentials",
+        "fields",
+        "field_gradients",
+        "core_forces",
+        "spill_out",
+    ):
         np.testing.assert_array_equal(getattr(second, name), getattr(first, name))
     np.testing.assert_array_equal(second.induced.dipoles, first.induced.dipoles)
 
@@ -521,7 +557,11 @@ def test_ten_thousand_charges_cost_little(monkeypatch):
     ions = PointCharges(
         host.positions[near] + atoms.positions[0] - before, np.where(host.numbers[near] == 12, 2.0, -2.0), 0.4
     )
-    loose = {"density": 2e-3, "energy": 1e-2, "eigenstates": 1.0}  # a full SCF cycle takes three times as long
+    loose = {
+        "density": 2e-3,
+        "energy": 1e-2,
+        "eigenstates": 1.0,
+    }  # a full SCF cycle takes three times as long
     with GPAWEngine(mode="lcao", basis="dzp", h=0.2, smearing=0.2, convergence=loose) as engine:
         started = process_time()
         found = engine.evaluate_in_field(atoms, ions)
