@@ -304,6 +304,10 @@ def _found(name):
 def _built(study, log_dir):
     """The model; what a study asks for and cannot be is said in words, not in a traceback."""
     from solidqmmm.procedures.build import build_model
+    from solidqmmm.procedures.no_crystal import NoCrystal
+
+    if study.numbers_file is not None:
+        return NoCrystal(study)
 
     try:
         return build_model(study, log_dir=log_dir)
@@ -315,6 +319,9 @@ def _estimate(study):
     from solidqmmm.procedures.dry_run import estimate
 
     with _built(study, None) as model:
+        if model.crystal is None:
+            typer.echo("  nothing is computed: the numbers are known")
+            return
         found = estimate(model)
     cli_show.table(found.rows())
 

@@ -66,7 +66,7 @@ def finite_size(
     Provenance.collected(
         seeds={},
         checksums=table.checksums() | _checksum(structure),
-        references=result.references(),
+        references=result.METHOD_REFERENCES,
         wall_time_s={"run": time.perf_counter() - begin},
         mpi_ranks=1,
         settings={"charge": charge, "dielectric": dielectric, "fit": fit_as},

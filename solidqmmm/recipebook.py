@@ -5,7 +5,8 @@ keyword-only `run(*, model, ..., workdir=None, progress=None) -> Result`. Its op
 `run`: their annotations and defaults are the schema of the section, so that nothing is said twice.
 `figures(result)` is optional and returns matplotlib figures by name. `ENGINE_ALONE = True` is optional too: the recipe
 takes a study with `qm` and neither `host` nor `region`, whose engine computes the whole periodic cell; its model has no
-`potential` and cannot be opened, and `model.engine` is what it works with.
+`potential` and cannot be opened, and `model.engine` is what it works with. `INSTEAD_OF_CRYSTAL` is optional as well: the
+name of an option (of a file) with which the study needs no crystal; `model` then has nothing but its `study`.
 """
 
 from __future__ import annotations
@@ -57,6 +58,11 @@ class Recipe:
     def engine_alone(self) -> bool:
         """Whether it takes a crystal that the engine computes alone, without a host."""
         return bool(getattr(self.module, "ENGINE_ALONE", False))
+
+    @property
+    def instead_of_crystal(self) -> str | None:
+        """The option with which a study needs no crystal, or None."""
+        return getattr(self.module, "INSTEAD_OF_CRYSTAL", None)
 
     @property
     def takes_executor(self) -> bool:
@@ -184,7 +190,7 @@ def schemas() -> Schemas:
 
 def _recipe_schema(name: str, folder: Path) -> RecipeSchema:
     recipe = find(name, folder)
-    return RecipeSchema(recipe.section, recipe.options, recipe.engine_alone)
+    return RecipeSchema(recipe.section, recipe.options, recipe.engine_alone, recipe.instead_of_crystal)
 
 
 def _engine_settings(engine: str) -> type[BaseModel]:

@@ -15,6 +15,7 @@ from solidqmmm.results.base import Result, write_atomically
 from solidqmmm.results.provenance import Provenance
 from solidqmmm.runtime import agree_on_failure, is_root, world
 from solidqmmm.system import study_file
+from solidqmmm.system.energy_table import read_energies
 from solidqmmm.system.potential import Potential, lammps_potentials_dir
 from solidqmmm.system.study import Study
 from solidqmmm.system.study_sections import beside
@@ -161,12 +162,25 @@ def inputs_of(study: Study) -> Inputs:
         mapping["structure"]["file"] = taken(Path("structure.json"), text.encode())
     if study.recipe.endswith(".py"):
         mapping["recipe"] = taken(beside(study.folder, study.recipe))
+    if study.numbers_file is not None:
+        option = next(key for key, value in study.options.items() if value == study.numbers_name)
+        mapping[study.section][option] = taken(study.numbers_file)
+        found |= _beside_table(study.numbers_file)
     for section in ("host", "qm"):
         lines = (mapping.get(section) or {}).get("pair_coeff")
         if lines:
             lines = [lines] if isinstance(lines, str) else lines
             mapping[section]["pair_coeff"] = [_with_copies(line, study.folder, taken) for line in lines]
     return Inputs(mapping, found)
+
+
+def _beside_table(table: Path) -> dict[str, bytes]:
+    """Contents of the files that a table of numbers names, by the words it names them with."""
+    files = read_energies(table).files
+    far = [word for word in files if Path(word).is_absolute() or ".." in Path(word).parts]
+    if far:
+        raise StudyError(f"{table} names the file {far[0]}, which a run folder cannot hold: put it beside the table")
+    return {word: path.read_bytes() for word, path in files.items()}
 
 
 def _with_copies(line: str, folder: Path, taken) -> str:

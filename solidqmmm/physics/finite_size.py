@@ -9,7 +9,10 @@ prediction, B to that of a known second moment. Weighted linear least squares wi
     leave-one-out residuals e_i/(1 - h_i),
 
 and the model is chosen by the root mean square of the latter: what it would have said of each point without having seen it,
-among those whose fitted coefficients all differ from zero by more than two standard errors. A model with as many parameters as points fits everything and foretells nothing; it has no error bar and is never chosen.
+among those whose fitted coefficients all differ from zero by more than two standard errors. A is known from theory: where
+cells are small, a line of another slope may imitate the higher terms. A fitted A that is off its prediction by more than a
+tenth therefore counts only if it foretells ten times better than every model with A fixed. A model with as many
+parameters as points fits everything and foretells nothing; it has no error bar and is never chosen.
 
 Source of the criterion: D. M. Allen, Technometrics 16, 125 (1974).
 """
@@ -26,6 +29,8 @@ _WORTH_A_PARAMETER = 0.6
 _RESOLVED = 2.0
 # Residuals below this (eV) are rounding.
 _ROUNDING = 1e-9
+# A fitted A that is off its prediction by more than this share must foretell better by this factor.
+_OFF_PREDICTION, _STRONG_EVIDENCE = 0.1, 0.1
 TERMS = (1, 3, 5)
 
 
@@ -130,7 +135,8 @@ class SizeFit:
         residuals: Energies minus model in eV, shape=(n,).
         left_out: Leave-one-out residuals in eV, shape=(n,); None where the model has as many parameters as points.
         E_inf_left_out: E_inf without each of the points in eV, shape=(n,); None in the same case.
-        covariance: Of E_inf and the fitted coefficients in the order of `model.free`, shape=(p, p); None where E_inf_stderr is.
+        covariance: Of E_inf and the fitted coefficients in the order of `model.free`, shape=(p, p); None where
+        E_inf_stderr is.
         degrees_of_freedom: n - p.
         chi_squared: Sum of the squares of residuals over error bars; None without error bars.
     """
@@ -255,10 +261,14 @@ def candidates(series: SizeSeries, A: float, B: float | None = None) -> list[Siz
     return found
 
 
-def choose(fits: list[SizeFit]) -> SizeFit:
+def choose(fits: list[SizeFit], A: float | None = None) -> SizeFit:
     """The model with resolved coefficients that foretells left-out points best; with more parameters only if clearly.
 
     Where no model has more points than parameters, the one with the fewest parameters.
+
+    Args:
+        fits: All candidates.
+        A: Predicted leading coefficient in eV angstrom, against which fitted ones are held.
 
     Raises:
         ValueError: If there is none.
@@ -267,9 +277,19 @@ def choose(fits: list[SizeFit]) -> SizeFit:
         raise ValueError("no model fits: at least two cells of different size are needed")
     ordered = sorted(fits, key=lambda f: f.model.n_parameters)
     judged = [f for f in ordered if f.left_out is not None and not f.unresolved()]
+    if A is not None:
+        judged = [f for f in judged if not _imitates(f, judged, A)]
     if not judged:
         return ordered[0]
     return min(judged, key=lambda f: max(f.left_out_rms, _ROUNDING) / _WORTH_A_PARAMETER**f.model.n_parameters)
+
+
+def _imitates(found: SizeFit, others: list[SizeFit], A: float) -> bool:
+    """Whether a fitted A is far from its prediction without strong evidence for it."""
+    if 1 not in found.stderr or abs(found.coefficients[1] / A - 1) <= _OFF_PREDICTION:
+        return False
+    fixed = [f.left_out_rms for f in others if 1 in f.coefficients and 1 not in f.stderr]
+    return bool(fixed) and max(found.left_out_rms, _ROUNDING) > _STRONG_EVIDENCE * min(fixed)
 
 
 def _columns(inverse_lengths, volumes) -> dict[int, np.ndarray]:

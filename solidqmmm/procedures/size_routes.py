@@ -1,7 +1,7 @@
 """E_inf by routes that share little with the fit: corrections of a single cell, and where they do not exist, why.
 
 A correction is added to the energy of the largest cell. Those that can be had for every cell are asked whether the series
-agrees: if what they leave still goes as 1/L with a slope of more than a fifth of A (and of three standard errors), the
+agrees: if what they leave still goes as 1/L with a slope of more than a tenth of A (and of three standard errors), the
 series contradicts the route, and it does not count in the spread.
 """
 
@@ -13,7 +13,7 @@ from solidqmmm.physics.finite_size import SizeFit, SizeModel, SizeSeries, fit
 from solidqmmm.physics.madelung import point_charge_energy
 from solidqmmm.physics.size_corrections import lany_zunger_correction
 
-_SLOPE_LEFT = 0.2
+_SLOPE_LEFT = 0.1
 _STANDARD_ERRORS = 3.0
 
 EXTRAPOLATION = "extrapolation"
@@ -56,9 +56,9 @@ def routes_of(
     point = np.array([-point_charge_energy(charge, c.cell, tensor) for c in cells])
     lany = np.array([lany_zunger_correction(charge, c.cell, tensor) for c in cells])
     found = {EXTRAPOLATION: route(chosen.E_inf)}
-    found[POINT_CHARGE] = _on_largest(cells, series, point, A)
+    found[POINT_CHARGE] = _on_largest(cells, series, point, A, chosen.model.terms)
     found[MAKOV_PAYNE] = _third_order(cells, series, chosen, point, A, B)
-    found[LANY_ZUNGER] = _on_largest(cells, series, lany, A)
+    found[LANY_ZUNGER] = _on_largest(cells, series, lany, A, chosen.model.terms)
     found[FNV] = route(None, reason=_NOT_WITHOUT_POTENTIALS)
     found[EFNV] = route(None, reason=_NOT_WITHOUT_POTENTIALS)
     found[APERIODIC] = route(None, reason=_NOT_WITHOUT_MODEL)
@@ -71,8 +71,8 @@ def spread_of(routes: dict[str, dict]) -> float | None:
     return float(np.ptp(counted)) if len(counted) > 1 else None
 
 
-def _on_largest(cells, series: SizeSeries, corrections, A: float) -> dict:
-    left = _slope_left(series, corrections)
+def _on_largest(cells, series: SizeSeries, corrections, A: float, terms) -> dict:
+    left = _slope_left(series, corrections, terms)
     reason = None
     if left is not None and abs(left[0]) > max(_SLOPE_LEFT * abs(A), _STANDARD_ERRORS * left[1]):
         reason = f"the series contradicts it: what it leaves still goes as 1/L, with {100 * left[0] / A:.0f} % of A"
@@ -80,9 +80,9 @@ def _on_largest(cells, series: SizeSeries, corrections, A: float) -> dict:
     return route(E, corrections[-1], cells[-1].label, counted=reason is None, reason=reason)
 
 
-def _slope_left(series: SizeSeries, corrections) -> tuple[float, float] | None:
+def _slope_left(series: SizeSeries, corrections, terms) -> tuple[float, float] | None:
     """Coefficient of 1/L in the corrected energies, and its standard error; None where there are too few cells to tell."""
-    model = SizeModel((1, 3))
+    model = SizeModel(tuple({1, 3, *terms}))
     if len(series) <= model.n_parameters:
         return None
     corrected = SizeSeries(series.inverse_lengths, series.volumes, series.energies + corrections, series.errors)
@@ -105,4 +105,4 @@ def _third_order(cells, series: SizeSeries, chosen: SizeFit, point, A: float, B:
             B = fit(series, model).coefficients[3]
         except ValueError as error:
             return route(None, reason=str(error))
-    return _on_largest(cells, series, point - B / series.volumes, A)
+    return _on_largest(cells, series, point - B / series.volumes, A, chosen.model.terms)

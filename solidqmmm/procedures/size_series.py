@@ -68,7 +68,7 @@ def extrapolate(
     series = _series(cells, inverse)
     fits = candidates(series, A, B)
     if request.terms is None:
-        chosen = choose(fits)
+        chosen = choose(fits, A)
     else:
         chosen = fit(series, request.model(A))
         fits = [f for f in fits if f.model.name != chosen.model.name] + [chosen]
@@ -304,6 +304,19 @@ def _remarks(chosen: SizeFit, fits, tensor, A: float, scale: float, free_choice:
         ]
         if len(near) > 1 and np.ptp(near) > 2 * max(chosen.E_inf_stderr or 0.0, 1e-4):
             found.append(f"models that foretell nearly as well put E_inf between {min(near):.4f} and {max(near):.4f} eV")
+        better = [
+            f
+            for f in fits
+            if f.left_out is not None and 1 in f.stderr and 1 not in chosen.stderr and not f.unresolved()
+            and f.left_out_rms < 0.5 * chosen.left_out_rms
+        ]  # fmt: skip
+        if better:
+            best = min(better, key=lambda f: f.left_out_rms)
+            found.append(
+                f"'{best.model.name}' foretells better, with E_inf {best.E_inf:.4f} eV, but its A is "
+                f"{best.coefficients[1] / A:.3g} of the prediction: higher terms in small cells do that, and so does a "
+                "wrong dielectric constant; a larger cell would tell"
+            )
     if np.linalg.eigvalsh(tensor)[0] < 1:
         found.append("the dielectric tensor is below that of vacuum, 1")
     return found

@@ -134,7 +134,8 @@ class ChargedDefectResult(Result):
         found = self.conclusion()
         return head + found[:6] + routes + found[6:]
 
-    def references(self) -> list[str]:
+    @property
+    def METHOD_REFERENCES(self) -> tuple[str, ...]:
         """Citation keys of the methods whose numbers are in the result."""
         keys = ["leslie1985energy", "makov1995periodic", "allen1974relationship"]
         diagonal = np.diag(self.dielectric)
@@ -142,7 +143,7 @@ class ChargedDefectResult(Result):
             keys.append("rurali2009theory")
         sources = {"Lany-Zunger": "lany2008assessment", "FNV": "freysoldt2009fully", "eFNV": "kumagai2014electrostatics"}
         have = {name for name, r in self.routes.items() if r["E_inf_eV"] is not None}
-        return keys + [key for name, key in sources.items() if name in have]
+        return (*keys, *(key for name, key in sources.items() if name in have))
 
 
 def _milli(value: float) -> str:

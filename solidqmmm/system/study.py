@@ -18,7 +18,7 @@ from solidqmmm.system.materials_project import fetch_structure, why_not_availabl
 from solidqmmm.system.potential import Potential
 from solidqmmm.system.study_file import Problem, Source, shown, unknown_key, validated
 from solidqmmm.system.study_host import HostSection
-from solidqmmm.system.study_needs import needs
+from solidqmmm.system.study_needs import needs, needs_no_crystal
 from solidqmmm.system.study_sections import (
     CapsSection,
     Coupling,
@@ -42,11 +42,13 @@ class RecipeSchema:
         section: Name of its section, or None.
         options: Model of that section.
         engine_alone: Whether it takes a study with `qm` and no `host`, whose engine computes the whole crystal.
+        instead_of_crystal: Name of the option (a file) with which a study needs no crystal at all, or None.
     """
 
     section: str | None
     options: type[BaseModel]
     engine_alone: bool = False
+    instead_of_crystal: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Study(Section):
 
     Attributes:
         recipe: Name of a shipped recipe, or path of a user's own recipe file.
-        structure: Where the crystal comes from.
+        structure: Where the crystal comes from; None for a recipe that works on numbers.
         supercell: Repeats of the unit cell, or a 3x3 matrix whose rows are the new cell vectors.
         defect: The point defect, or None.
         host: The classical potential; None: the engine alone computes the whole crystal.
@@ -85,7 +87,7 @@ class Study(Section):
     """
 
     recipe: str
-    structure: StructureSection
+    structure: StructureSection | None = None
     supercell: Supercell = (1, 1, 1)
     defect: Defect | None = None
     host: HostSection | None = None
@@ -101,6 +103,7 @@ class Study(Section):
     _options: dict = PrivateAttr(default_factory=dict)
     _folder: Path = PrivateAttr(default_factory=Path)
     _given: Crystal | None = PrivateAttr(None)
+    _numbers: str | None = PrivateAttr(None)
 
     # --- ways in ------------------------------------------------------------------------------------------
 
@@ -140,9 +143,14 @@ class Study(Section):
         raw = _written_out(source.mapping)
         keys = cls.model_fields
         study, problems = validated(cls, {key: value for key, value in raw.items() if key in keys})
-        section, options, engine_alone, more = _recipe_part(raw, keys, schemas, source.folder)
+        section, options, schema, more = _recipe_part(raw, keys, schemas, source.folder)
         problems += more
-        problems += needs(raw, engine_alone=engine_alone)
+        numbers = None if schema is None or schema.instead_of_crystal is None else options.get(schema.instead_of_crystal)
+        if numbers is None:
+            problems += needs(raw, engine_alone=None if schema is None else schema.engine_alone)
+        else:
+            problems += needs_no_crystal(raw, f"{section}.{schema.instead_of_crystal}")
+            problems += _missing_numbers((section, schema.instead_of_crystal), numbers, source.folder)
         qm, more = _qm_part(raw, schemas, source.folder)
         problems += more
         check, more = _check_part(raw, schemas)
@@ -156,7 +164,7 @@ class Study(Section):
             )
         study = study.model_copy(update={"qm": qm, "check": check})
         study._section, study._options = section, options
-        study._folder, study._given = source.folder, given
+        study._folder, study._given, study._numbers = source.folder, given, numbers
         return study
 
     # --- facts --------------------------------------------------------------------------------------------
@@ -177,6 +185,16 @@ class Study(Section):
         return dict(self._options)
 
     @property
+    def numbers_name(self) -> str | None:
+        """The file that takes the place of a crystal in a study without one, as the study names it."""
+        return self._numbers
+
+    @property
+    def numbers_file(self) -> Path | None:
+        """The same file, to be opened."""
+        return None if self._numbers is None else beside(self._folder, self._numbers)
+
+    @property
     def engine_alone(self) -> bool:
         """Whether the engine computes the whole crystal, without a host."""
         return self.host is None
@@ -186,7 +204,9 @@ class Study(Section):
         """The structure that was given in Python, or its file; None for one from Materials Project."""
         if self._given is not None:
             return self._given
-        return None if self.structure.file is None else beside(self._folder, self.structure.file)
+        if self.structure is None or self.structure.file is None:
+            return None
+        return beside(self._folder, self.structure.file)
 
     def potential_files(self) -> tuple[Path, ...]:
         """Potential files of the host (where there is one) and of an engine that reads some."""
@@ -199,6 +219,7 @@ class Study(Section):
         """sha256 of structure and potential files by bare name."""
         source = self.structure_source
         named = [*([source] if isinstance(source, Path) else []), *self.potential_files()]
+        named += [] if self.numbers_file is None else [self.numbers_file]
         return {path.name: sha256(path.read_bytes()).hexdigest() for path in named}
 
     def potential(self) -> Potential | None:
@@ -238,6 +259,8 @@ class Study(Section):
         core["qm"] = self.qm
         if self.host is None:  # what joins an engine to its host has no meaning without one
             order = [key for key in order if key not in ("caps", "coupling", "matching")]
+        if self.structure is None:
+            order = [key for key in order if key != "supercell"]
         mapping = {key: core[key] for key in order if core.get(key) is not None}
         if self._section is not None:
             mapping[self._section] = study_file.plain(self._options)
@@ -271,9 +294,7 @@ def _written_out(mapping: dict) -> dict:
 
 
 def _recipe_part(raw, keys, schemas: Schemas, folder: Path):
-    """Section name, options with defaults, whether the engine may be alone, and the problems of recipe, section and keys
-    nobody knows.
-    """
+    """Section name, options with defaults, the recipe's schema, and the problems of recipe, section and unknown keys."""
     recipe, others = raw.get("recipe"), {key: value for key, value in raw.items() if key not in keys}
     problems = []
     if schemas.recipe is None or not isinstance(recipe, str):
@@ -284,7 +305,7 @@ def _recipe_part(raw, keys, schemas: Schemas, folder: Path):
     except (ValueError, StudyError) as error:
         _, _, problems = _unchecked_section(others, keys)
         return None, {}, None, [Problem(("recipe",), str(error)), *problems]
-    section, alone = schema.section, schema.engine_alone
+    section = schema.section
     allowed = [*keys, section] if section else list(keys)
     for key in others:
         if key != section:
@@ -297,9 +318,9 @@ def _recipe_part(raw, keys, schemas: Schemas, folder: Path):
     given = others.get(section)
     if not isinstance(given, dict | None):
         problem = Problem((section,), f"expected a mapping of options, got {shown(given)}")
-        return section, {}, alone, [*problems, problem]
+        return section, {}, schema, [*problems, problem]
     options, more = validated(schema.options, given or {}, (section,) if section else ("recipe",))
-    return section, dict(options) if options is not None else {}, alone, problems + more
+    return section, dict(options) if options is not None else {}, schema, problems + more
 
 
 def _unchecked_section(others, keys):
@@ -373,6 +394,15 @@ def _missing_files(raw, folder: Path, given) -> list[Problem]:
         except FileNotFoundError as error:
             problems.append(Problem(("host", "pair_coeff"), str(error)))
     return problems
+
+
+def _missing_numbers(key, name, folder: Path) -> list[Problem]:
+    path = beside(folder, name)
+    if path.is_file():
+        return []
+    names = [p.name for p in sorted(path.parent.iterdir())] if path.parent.is_dir() else []
+    near = get_close_matches(path.name, names, n=1)
+    return [Problem(key, f"file not found: {path}" + (f"; did you mean '{near[0]}'?" if near else ""))]
 
 
 def _line(problem: Problem, lines) -> int:

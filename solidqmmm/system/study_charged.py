@@ -37,8 +37,9 @@ def read_dielectric(value) -> np.ndarray:
 
 
 def checked_dielectric(value):
-    """The value as it was written, if `read_dielectric` takes it."""
-    read_dielectric(value)
+    """The value as it was written, if it is 'auto' or `read_dielectric` takes it."""
+    if value != "auto":
+        read_dielectric(value)
     return value
 
 

@@ -6,6 +6,8 @@ from solidqmmm.system.study_file import Problem
 from solidqmmm.system.study_host import HostSection
 from solidqmmm.system.study_sections import RegionSection
 
+# What describes a crystal and who computes it.
+_OF_A_CRYSTAL = ("structure", "defect", "host", "qm", "region", "caps", "coupling", "matching")
 # What joins an engine to its host.
 _OF_A_HOST = ("caps", "coupling", "matching")
 
@@ -17,6 +19,11 @@ def needs(raw: dict, *, engine_alone: bool | None) -> list[Problem]:
         raw: The study as it was written.
         engine_alone: Whether its recipe takes a crystal that the engine computes alone; None where nobody knows.
     """
+    found = [] if raw.get("structure") is not None else [Problem(("structure",), "missing, and it has no default")]
+    return found + _computed_by(raw, engine_alone)
+
+
+def _computed_by(raw: dict, engine_alone: bool | None) -> list[Problem]:
     has = {key: raw.get(key) is not None for key in ("host", "qm", "region", *_OF_A_HOST)}
     if has["host"]:
         if has["qm"] and not has["region"]:
@@ -38,3 +45,10 @@ def needs(raw: dict, *, engine_alone: bool | None) -> list[Problem]:
         text = "'host' has no meaning without a `host`: give a structure with the engine's own lattice, and leave this out"
         found.append(Problem(("structure", "lattice"), text))
     return found
+
+
+def needs_no_crystal(raw: dict, instead: str) -> list[Problem]:
+    """What has no meaning in a study whose numbers are known, those of the option `instead`."""
+    text = f"has no meaning beside {instead}, whose numbers are known: leave one of the two out"
+    # Short forms that were written out are no keys of the user's.
+    return [Problem((key,), text) for key in _OF_A_CRYSTAL if raw.get(key) not in (None, "none", {})]

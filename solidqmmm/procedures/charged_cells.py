@@ -1,0 +1,85 @@
+"""A charged defect's series of cells with what screens it: energies, dielectric tensor, and what to say of both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from solidqmmm.errors import StudyError
+from solidqmmm.procedures.cell_series import cell_name, cell_series
+from solidqmmm.procedures.host_dielectric import model_dielectric
+from solidqmmm.procedures.potential_routes import potential_routes
+from solidqmmm.system.energy_table import CellEnergy
+from solidqmmm.system.study_charged import read_dielectric
+
+# A given dielectric tensor that differs by more from the host's own is worth a word.
+_DIFFERENT = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class ChargedCells:
+    """Energies of a charged defect in cells of several sizes.
+
+    Attributes:
+        cells: One for each cell.
+        dielectric: What screens the charge, shape=(3, 3).
+        routes: E_inf by the potentials of the largest cell, see `size_routes`.
+        warnings: What a reader should know.
+    """
+
+    cells: list[CellEnergy]
+    dielectric: np.ndarray
+    routes: dict[str, dict]
+    warnings: list[str]
+
+
+def charged_cells(
+    model, cells, charge: float, dielectric="auto", *, ions: str, fmax: float, workdir: Path | None = None, executor=None,
+    progress=None,
+) -> ChargedCells:  # fmt: skip
+    """Energies of the model's defect in each cell, and the dielectric tensor that goes with them.
+
+    Arguments are those of `cell_series`; `dielectric` is 'auto' or in any form of `read_dielectric`.
+
+    Raises:
+        StudyError: Without cells, or without a dielectric tensor where none can be computed.
+    """
+    if not cells:
+        raise StudyError(
+            "charged: give `cells`, a list of supercells such as [[2, 2, 2], [3, 3, 3], [4, 4, 4]], or `energies`, a table"
+        )
+    own, what = model_dielectric(model, ions)
+    warnings = [text for text in model.warnings() if ions == "relaxed" or "pressure" not in text]
+    if isinstance(dielectric, str) and dielectric == "auto":
+        if own is None:
+            raise StudyError(f"charged.dielectric is auto: {what}")
+        tensor = own
+    else:
+        tensor = read_dielectric(dielectric)
+        if own is not None and np.abs(tensor - own).max() > _DIFFERENT * np.abs(own).max():
+            warnings.append(
+                f"the dielectric constant that was given, {_words(tensor)}, is not that of the model, {_words(own)} ({what})"
+            )
+    report = progress or (lambda *_: None)
+    done = []
+
+    def told(outcome):
+        done.append(outcome)
+        report(len(done), len(cells), f"{outcome.n_atoms} atoms: {outcome.defect - outcome.perfect:.4f} eV")
+
+    report(0, len(cells), f"cell {cell_name(cells[0])}")
+    found, potentials = cell_series(
+        model, cells, charge, ions=ions, fmax=fmax, workdir=workdir, executor=executor, report=told
+    )
+    routes = {}
+    if potentials is not None:
+        largest = max(found, key=lambda c: c.volume)
+        routes = potential_routes(largest.energy, largest.label, largest.cell, potentials, charge, tensor)
+    return ChargedCells(found, tensor, routes, warnings)
+
+
+def _words(tensor) -> str:
+    diagonal = np.diag(tensor)
+    return f"{diagonal[0]:.4g}" if np.ptp(diagonal) < 1e-3 * diagonal[0] else " ".join(f"{x:.4g}" for x in diagonal)
