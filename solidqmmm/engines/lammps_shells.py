@@ -33,6 +33,7 @@ RUNAWAY = 0.7
 SHELL_FMAX = 1e-6
 # A bond of no length has no direction in a table; and the part of an ion's mass that its shell gets.
 _OFFSET, _SHELL_MASS = 1e-5, 0.5
+_SMALLEST = 1e-9  # displacement of a shell along each axis that still has a direction (angstrom)
 _MARGIN = 1.0  # by which a cell must be wider than LAMMPS looks for neighbours (angstrom)
 _ERFC_IS_ZERO, _FAR = 4.6, 4.0
 _MAX_ITERATIONS, _LARGEST_STEP = 200, 0.1
@@ -256,6 +257,8 @@ class Shells:
             step *= min(1.0, _LARGEST_STEP / np.linalg.norm(step, axis=1).max())
             mixer.taken(step)
             before = step, f
+            # LAMMPS's bond table divides by the length: a shell must not sit on its core exactly.
+            step = np.where(np.abs(d + step).max(axis=1, keepdims=True) < _SMALLEST, _SMALLEST - d, step)
             session.scatter_some("x", n + np.arange(m), x[n:] + step)
         if unstable:
             raise self._catastrophe(int(norms.argmax()), "finds no place where it is stable", x[:n], cell)
