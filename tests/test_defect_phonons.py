@@ -396,6 +396,7 @@ def test_a_result_from_a_run_folder(tmp_path, call):
         "mode",
     }
     assert (tmp_path / "out" / "modes.extxyz").exists()
+    assert "maradudin1971lattice" in (tmp_path / "out" / "provenance.json").read_text()
 
 
 # --- mistakes ------------------------------------------------------------------------------------------------------------
