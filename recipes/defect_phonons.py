@@ -10,7 +10,8 @@ than holding the environment still. `dynamic` is exact outside the bands, whatev
 Without `qm` the host provides all force constants, and `region.core` still says what is condensed on.
 
 Inputs (section `phonons`): method static, guyan, dynamic or full (shift-invert of the whole matrix, nothing eliminated);
-host finite or infinite (the perfect lattice's Green's function instead of the supercell, outside the bands);
+host finite or infinite (the perfect lattice's Green's function instead of the supercell: modes outside the bands, local
+densities of states inside them);
 displacement of the quantum atoms in angstrom; isotopes by element (a whole number is a mass number, with decimals a mass in
 amu), of all its atoms or, as {mass: 30, sites: [0, 5]} or a list of such, of named ones; fmax in eV/angstrom; relax; rattle
 in angstrom; temperatures in K for the vibrational formation entropy.
