@@ -184,7 +184,7 @@ def _energy_limits(ax, energies, corrected, E_inf):
     """From the points and E_inf: bands of a few points may be far wider."""
     shown = np.concatenate([energies, corrected, [E_inf]])
     room = 0.08 * max(np.ptp(shown), 1e-6)
-    ax.set_ylim(shown.min() - room, shown.max() + room)
+    ax.set_ylim(shown.min() - room, shown.max() + 1.6 * room)  # the number stands above E_inf, or below it
 
 
 def _lengths_on_top(ax, points, x):

@@ -1,8 +1,9 @@
 """E_inf by routes that share little with the fit: corrections of a single cell, and where they do not exist, why.
 
-A correction is added to the energy of the largest cell. Those that can be had for every cell are asked whether the series
-agrees: if what they leave still goes as 1/L with a slope of more than a tenth of A (and of three standard errors), the
-series contradicts the route, and it does not count in the spread.
+A correction is added to the energy of the largest cell. Those that can be had for every cell are put to the series: the
+corrected energies have no term in 1/L if the correction is right. Fitted by the chosen model without that term, they must
+foretell each other as well as the chosen model does; where they do so by far worse, the series contradicts the route, and it
+does not count in the spread.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from solidqmmm.physics.finite_size import SizeFit, SizeModel, SizeSeries, fit
 from solidqmmm.physics.madelung import point_charge_energy
 from solidqmmm.physics.size_corrections import lany_zunger_correction
 
-_SLOPE_LEFT = 0.1
-_STANDARD_ERRORS = 3.0
+# Left-out cells foretold worse by this factor contradict a route, if they are off by more than what nobody asks for (eV).
+_WORSE, _NEGLIGIBLE = 3.0, 1e-4
 
 EXTRAPOLATION = "extrapolation"
 POINT_CHARGE = "Makov-Payne, 1/L"
@@ -56,9 +57,9 @@ def routes_of(
     point = np.array([-point_charge_energy(charge, c.cell, tensor) for c in cells])
     lany = np.array([lany_zunger_correction(charge, c.cell, tensor) for c in cells])
     found = {EXTRAPOLATION: route(chosen.E_inf)}
-    found[POINT_CHARGE] = _on_largest(cells, series, point, A, chosen.model.terms)
+    found[POINT_CHARGE] = _on_largest(cells, series, point, chosen)
     found[MAKOV_PAYNE] = _third_order(cells, series, chosen, point, A, B)
-    found[LANY_ZUNGER] = _on_largest(cells, series, lany, A, chosen.model.terms)
+    found[LANY_ZUNGER] = _on_largest(cells, series, lany, chosen)
     found[FNV] = route(None, reason=_NOT_WITHOUT_POTENTIALS)
     found[EFNV] = route(None, reason=_NOT_WITHOUT_POTENTIALS)
     found[APERIODIC] = route(None, reason=_NOT_WITHOUT_MODEL)
@@ -71,26 +72,27 @@ def spread_of(routes: dict[str, dict]) -> float | None:
     return float(np.ptp(counted)) if len(counted) > 1 else None
 
 
-def _on_largest(cells, series: SizeSeries, corrections, A: float, terms) -> dict:
-    left = _slope_left(series, corrections, terms)
+def _on_largest(cells, series: SizeSeries, corrections, chosen: SizeFit) -> dict:
+    worse = _worse_foretold(series, corrections, chosen)
     reason = None
-    if left is not None and abs(left[0]) > max(_SLOPE_LEFT * abs(A), _STANDARD_ERRORS * left[1]):
-        reason = f"the series contradicts it: what it leaves still goes as 1/L, with {100 * left[0] / A:.0f} % of A"
+    if worse is not None and worse > _WORSE:
+        reason = f"the series contradicts it: corrected, cells foretell each other {worse:.2g} times worse than by the fit"
     E = cells[-1].energy + corrections[-1]
     return route(E, corrections[-1], cells[-1].label, counted=reason is None, reason=reason)
 
 
-def _slope_left(series: SizeSeries, corrections, terms) -> tuple[float, float] | None:
-    """Coefficient of 1/L in the corrected energies, and its standard error; None where there are too few cells to tell."""
-    model = SizeModel(tuple({1, 3, *terms}))
-    if len(series) <= model.n_parameters:
+def _worse_foretold(series: SizeSeries, corrections, chosen: SizeFit) -> float | None:
+    """Leave-one-out residuals of the corrected energies over those of the chosen fit; None where nothing is left to tell."""
+    if chosen.left_out is None:
         return None
     corrected = SizeSeries(series.inverse_lengths, series.volumes, series.energies + corrections, series.errors)
     try:
-        found = fit(corrected, model)
+        found = fit(corrected, SizeModel(tuple(power for power in chosen.model.terms if power != 1)))
     except ValueError:  # cells too alike
         return None
-    return found.coefficients[1], found.stderr[1]
+    if found.left_out is None or found.left_out_rms < _NEGLIGIBLE:
+        return None
+    return found.left_out_rms / max(chosen.left_out_rms, 1e-6)
 
 
 def _third_order(cells, series: SizeSeries, chosen: SizeFit, point, A: float, B: float | None) -> dict:
@@ -105,4 +107,4 @@ def _third_order(cells, series: SizeSeries, chosen: SizeFit, point, A: float, B:
             B = fit(series, model).coefficients[3]
         except ValueError as error:
             return route(None, reason=str(error))
-    return _on_largest(cells, series, point - B / series.volumes, A, chosen.model.terms)
+    return _on_largest(cells, series, point - B / series.volumes, chosen)
