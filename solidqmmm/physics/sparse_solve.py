@@ -280,7 +280,7 @@ def solve_above(A, B, shift: float, *, held=None, guess=None, tolerance: float =
         else:
             reach = int(np.ceil(1.4 * reach))
             if np.sum(distance <= reach) > 0.5 * len(distance):
-                reach = int(distance.max())
+                reach, inner = int(distance.max()), tolerance
 
 
 class _Shifted:
