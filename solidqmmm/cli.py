@@ -1,4 +1,4 @@
-"""The front door: `solidqmmm run|carve|check|finite-size|doctor|cite|recipes`."""
+"""The front door: `solidqmmm run|carve|check|finite-size|charge-states|doctor|cite|recipes`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from solidqmmm import __version__, cli_show
+from solidqmmm.cli_charge_states import charge_states
 from solidqmmm.cli_finite_size import finite_size
 from solidqmmm.cli_ranks import Ranks
 from solidqmmm.errors import SolidQMMMError, StudyError
@@ -27,6 +28,7 @@ app = typer.Typer(
 recipes_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 app.add_typer(recipes_app, name="recipes", help="The shipped recipes: list, show, copy.")
 app.command(name="finite-size")(finite_size)
+app.command(name="charge-states")(charge_states)
 
 ranks = Ranks()
 
@@ -47,6 +49,7 @@ START = """solidqmmm does concurrent QM/MM for crystals: LAMMPS holds the crysta
   solidqmmm run STUDY.yaml --out DIR   run it (the same command goes on after an interruption)
   solidqmmm check STUDY.yaml           is the boundary good enough?
   solidqmmm finite-size ENERGIES.csv   charged defects: from a series of cells to the infinite crystal
+  solidqmmm charge-states STATES.csv   their formation energies against the Fermi level
   solidqmmm cite DIR                   BibTeX of what a run used
   solidqmmm doctor                     is the installation in order?
 

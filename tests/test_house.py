@@ -17,7 +17,7 @@ STAIRS = (
     ("coupling",),
     ("procedures",),
     ("plotting",),
-    ("recipebook", "runfolder", "cli", "cli_show", "cli_ranks", "cli_carve", "cli_finite_size", "recipes"),
+    ("recipebook", "runfolder", "cli", "cli_show", "cli_ranks", "cli_carve", "cli_finite_size", "cli_charge_states", "recipes"),
 )
 HEIGHT = {name: height for height, step in enumerate(STAIRS) for name in step}
 FILES = sorted([*ROOT.glob("solidqmmm/**/*.py"), *ROOT.glob("recipes/*.py")])
