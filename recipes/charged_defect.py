@@ -58,7 +58,7 @@ def run(
 
     Args:
         model: What `build_model` makes of a study; with `energies` only its folder counts.
-        charge: q in e.
+        charge: Charge of the defect in e.
         dielectric: Relative permittivity that screens the charge; 'auto' computes the host's own.
         cells: Supercells, each three repeats or a 3 x 3 matrix.
         energies: File of energies that are known already, instead of cells.

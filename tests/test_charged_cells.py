@@ -20,8 +20,10 @@ from solidqmmm.procedures import cell_series
 from solidqmmm.procedures.build import build_model
 from solidqmmm.procedures.host_dielectric import host_dielectric
 from solidqmmm.procedures.host_lattice import relaxed_cell
+from solidqmmm.procedures.size_series import extrapolate_table
 from solidqmmm.results.base import Result
 from solidqmmm.system.crystal import Crystal
+from solidqmmm.system.energy_table import read_energies
 from solidqmmm.system.potential import Potential
 from solidqmmm.system.study import Study
 
@@ -156,6 +158,23 @@ def test_a_quantum_region_among_induced_dipoles():
     assert "polarizable" in result.coupling
     assert result.routes["eFNV"]["E_inf_eV"] is None
     assert "potential" in result.routes["eFNV"]["reason"]
+
+
+def test_the_example_of_magnesia(tmp_path):
+    """What the example promises: a shell model, relaxed; extrapolation, FNV and eFNV in three cells instead of four."""
+    from pathlib import Path
+
+    folder = Path(__file__).parents[1] / "examples" / "magnesia_vacancy"
+    asked = recipebook.load_study(folder / "study.yaml")
+    asked = asked.with_options(cells=CUBES, fit={"A": "fixed", "terms": [1, 3, 5]})
+    with build_model(asked, log_dir=tmp_path) as model:
+        result = recipebook.find("charged_defect").run(model=model, workdir=tmp_path, **asked.options)
+    table = read_energies(folder / "energies.csv")
+    assert [p["energy_eV"] for p in result.points] == pytest.approx([c.energy for c in table.cells[:3]], abs=2e-3)
+    assert extrapolate_table(table, 2, 8.378).E_inf_eV == pytest.approx(25.297, abs=2e-3)
+    assert result.dielectric[0, 0] == pytest.approx(8.378, abs=5e-3)
+    for name in ("extrapolation", "FNV", "eFNV"):
+        assert result.routes[name]["E_inf_eV"] == pytest.approx(25.297, abs=0.02)
 
 
 # --- resuming and tasks -----------------------------------------------------------------------------------------

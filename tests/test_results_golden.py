@@ -1,8 +1,8 @@
 """Result files written once and kept: later versions must go on reading them, field by field.
 
 `single_point`, `defect_relaxation` (Stillinger-Weber silicon around a Tersoff region), `dynamics` (Tersoff silicon) and
-`elastic_tensor` (a vacancy among eight sites of it) are from runs; `check`, `check_partial` and `matching` are specimens of
-the format with invented numbers.
+`elastic_tensor` (a vacancy among eight sites of it) are from runs, `charged_defect` is of a Gaussian charge in a medium;
+`check`, `check_partial` and `matching` are specimens of the format with invented numbers.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pymatgen.core import Structure
 
 from solidqmmm.results.base import Result
 from solidqmmm.results.boundary import BoundaryCheckResult, BufferSeries, EnergyDrift, PatchTest
+from solidqmmm.results.charged_defect import ChargedDefectResult
 from solidqmmm.results.dynamics import DynamicsResult
 from solidqmmm.results.elasticity import ElasticTensorResult
 from solidqmmm.results.fields import structure_record
@@ -35,6 +36,7 @@ FILES = {
     "matching": MatchingResult,
     "dynamics": DynamicsResult,
     "elastic_tensor": ElasticTensorResult,
+    "charged_defect": ChargedDefectResult,
 }
 EYE = np.eye(3)
 

@@ -1,0 +1,29 @@
+"""Runs the studies of the page on charged defects again: python docs/tutorial_runs/charged_defects.py
+
+Takes about two minutes on one core. Outputs and figures of the page are from an actual run.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from make import OUTPUTS, STATIC, printed, small
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "magnesia_vacancy"
+
+
+def main():
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for file in EXAMPLE.iterdir():
+            (folder / file.name).write_bytes(file.read_bytes())
+        table = printed(folder, "finite-size", "energies.csv", "--charge", "2", "--dielectric", "8.378", "--out", "table")
+        (OUTPUTS / "charged_table.txt").write_text(table)
+        (OUTPUTS / "charged_shells.txt").write_text(printed(folder, "run", "study.yaml", "--out", "shells"))
+        (OUTPUTS / "charged_embedded.txt").write_text(printed(folder, "run", "embedded.yaml", "--out", "embedded"))
+        small(folder / "shells" / "figures" / "finite_size.png", STATIC / "charged_finite_size.png")
+
+
+if __name__ == "__main__":
+    main()
