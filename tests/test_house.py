@@ -17,8 +17,11 @@ STAIRS = (
     ("coupling",),
     ("procedures",),
     ("plotting",),
-    ("recipebook", "runfolder", "cli", "cli_show", "cli_ranks", "cli_carve", "cli_finite_size", "cli_charge_states", "recipes"),
-)
+    (
+        "recipebook", "runfolder", "cli", "cli_show", "cli_ranks", "cli_carve", "cli_finite_size", "cli_charge_states",
+        "recipes",
+    ),
+)  # fmt: skip
 HEIGHT = {name: height for height, step in enumerate(STAIRS) for name in step}
 FILES = sorted([*ROOT.glob("solidqmmm/**/*.py"), *ROOT.glob("recipes/*.py")])
 
