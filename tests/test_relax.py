@@ -9,6 +9,7 @@ from ase.build import bulk
 from solidqmmm.coupling.surrogate import Surrogate
 from solidqmmm.engines.protocols import Contribution
 from solidqmmm.errors import SolidQMMMError
+from solidqmmm.physics.quasi_newton import SecantHessian
 from solidqmmm.procedures.build import build_model
 from solidqmmm.procedures.neighbours import neighbour_shells
 from solidqmmm.procedures.relax import rattled, relax
@@ -237,8 +238,15 @@ def trained(exact, steps, size=0.1):
     return surrogate
 
 
-def test_model_forces_are_minus_the_gradient_of_its_energy_wall_included():
-    surrogate = trained(Quadratic(), steps=5)
+class OnTwoAtoms(Quadratic):
+    """A correction that reaches farther than the atoms that the model is about."""
+
+    learnt = np.array([1, 2])
+
+
+@pytest.mark.parametrize("kind", [Quadratic, OnTwoAtoms])
+def test_model_forces_are_minus_the_gradient_of_its_energy_wall_included(kind):
+    surrogate = trained(kind(), steps=5)
     surrogate.trust_radius = 0.1
     x = 0.15 * np.random.default_rng(2).normal(size=(4, 3))
     assert (np.linalg.norm(x, axis=1) > 0.1).any()
@@ -276,6 +284,34 @@ def test_model_never_pushes_the_crystal_as_a_whole():
     np.testing.assert_allclose(far.forces, surrogate.evaluate(x, np.eye(3)).forces, atol=1e-9)
 
 
+def test_secants_explain_every_step():
+    rng = np.random.default_rng(6)
+    K = rng.normal(size=(12, 12))
+    K, steps = K + K.T, rng.normal(size=(4, 12))
+    hessian = SecantHessian.of(steps, steps @ K, shortest=1e-9)
+    B = np.array([hessian.at(e)[1] for e in np.eye(12)])
+    np.testing.assert_allclose(B, B.T, atol=1e-12)
+    np.testing.assert_allclose(steps @ B, steps @ K, atol=1e-8)
+    d = rng.normal(size=12)
+    assert hessian.at(d)[0] == pytest.approx(0.5 * d @ B @ d)
+    outside = np.linalg.svd(steps)[2][4:]
+    np.testing.assert_allclose(outside @ B @ outside.T, 0, atol=1e-12)
+    noise = SecantHessian.of(1e-6 * steps, 1e-6 * steps @ K + 1e-3, shortest=1e-2)
+    assert np.abs(noise.at(d)[1]).max() < 1e-3
+
+
+def test_what_the_region_does_not_explain_is_explained_elsewhere():
+    exact = OnTwoAtoms(n=8)
+    projector = np.kron(np.eye(8) - 1 / 8, np.eye(3))  # a correction that does not know where the crystal is
+    exact.K, exact.F = projector @ exact.K @ projector, projector @ exact.F
+    surrogate = trained(exact, steps=3, size=0.04)
+    start = exact.evaluate(exact.reference, np.eye(3)).forces
+    seen = surrogate._elsewhere.seen[1:]
+    changes = np.array([one.forces - start for one in seen])
+    foreseen = np.array([surrogate.evaluate(one.positions, np.eye(3)).forces - start for one in seen])
+    assert np.linalg.norm(foreseen - changes) < 0.05 * np.linalg.norm(changes)
+
+
 @pytest.mark.parametrize("has_energy", [True, False])
 def test_model_reproduces_the_last_evaluation(has_energy):
     exact = Quadratic(has_energy=has_energy)
@@ -284,5 +320,5 @@ def test_model_reproduces_the_last_evaluation(has_energy):
     start = exact.evaluate(exact.reference, np.eye(3)).forces
     change = surrogate._last.forces - start
     foreseen = surrogate.evaluate(x, np.eye(3)).forces - start
-    tolerance = 1e-2 if has_energy else 1e-10  # the regression allows for noise in the forces
+    tolerance = 2e-2 if has_energy else 1e-10  # the regression allows for noise in the forces
     np.testing.assert_allclose(foreseen, change - change.mean(axis=0), atol=tolerance * np.abs(change).max())

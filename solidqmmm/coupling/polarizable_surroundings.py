@@ -2,10 +2,11 @@
 
     E_pol[rho] = -1/2 b.(alpha^-1 - T)^-1 b,    b_i = sum_n { E(r_i + n; ions of one cell) + E(r_i + n; rho) }
 
-Dipoles repeat with the crystal, and so does what polarizes them: a dipole is polarized by the density through each of its
-copies n, each of which acts on the density. In the perfect crystal b is zero where symmetry says so. Near sites feel the density itself and give their dipoles to the engine;
-far ones are reached by the charges on the sphere, in both directions with the same map (see `surroundings`), so that E_pol
-is one functional of the density and its derivatives are what the engine is given.
+Dipoles repeat with the crystal, and so does what polarizes them: the density polarizes a dipole through each of its copies
+n, each of which acts on the density. In the perfect crystal b is zero where symmetry says so. Near sites feel the density
+itself and give their dipoles to the engine; far ones are reached by the charges on the sphere, in both directions with the
+same map (see `surroundings`), so that E_pol is one functional of the density and its derivatives are what the engine is
+given.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ is small and smooth where the host's own potential is a good guess.
 - Near a minimum, where displacements are far below the length on which forces change, f is d.B d / 2 with a symmetric B that
   symmetric quasi-Newton updates learn from steps (physics/quasi_newton). B belongs to the crystal and not to the state: one
   `Harmonic` may serve many relaxations of it, in slightly strained cells too.
+- Where the correction reaches beyond the region (ions in the field of an embedded cluster), what regression on the region's
+  atoms leaves over has the smallest symmetric Hessian on all atoms that explains the last steps.
 - Where there is no energy (force mixing), grad f is replaced by J d with Broyden's update J += (y - J s) s^T / (s.s), whose
   Jacobian need not be symmetric; the model must then be relaxed by a minimizer that looks at forces only, and the energy
   that LAMMPS sees means nothing and is never reported (J. Nocedal and S. J. Wright, Numerical Optimization (2006), section
@@ -28,7 +30,7 @@ import numpy as np
 
 from solidqmmm.engines.protocols import Contribution
 from solidqmmm.physics.gradient_regression import value_and_gradient, weights
-from solidqmmm.physics.quasi_newton import update_broyden, update_symmetric
+from solidqmmm.physics.quasi_newton import SecantHessian, update_broyden, update_symmetric
 
 # Stiffness of the wall in eV/angstrom^2: above any negative curvature that a difference of potentials has.
 _WALL = 50.0
@@ -39,6 +41,9 @@ _LENGTH = 0.4
 _NOISE = 1e-3
 # Older evaluations are forgotten.
 _MEMORY = 30
+# Far atoms: how many steps are explained, which steps are too long to tell of the same Hessian, and below which total length
+# they drown in noise (angstrom).
+_STEPS, _LONGEST, _SHORTEST = 8, 0.2, 0.02
 
 
 class Surrogate:
@@ -56,7 +61,7 @@ class Surrogate:
         self.atoms = exact.atoms
         self.reference = exact.reference
         self.needs_host_forces = exact.needs_host_forces
-        # Elsewhere (far ions in the field of an embedded cluster) the correction's forces are constant in between.
+        # The model is about these; elsewhere there are ions in the field of an embedded cluster.
         learnt = getattr(exact, "learnt", None)
         self.learnt = self.atoms if learnt is None else np.asarray(learnt)
         self._learnt = slice(None) if learnt is None else np.searchsorted(self.atoms, learnt)
@@ -64,6 +69,7 @@ class Surrogate:
         self.trust_radius = np.inf
         self.wall_energy = 0.0
         self._model = harmonic or (_Regression() if exact.has_energy else _Broyden())
+        self._elsewhere = None if learnt is None else _Elsewhere()
         self._last = self._base = None  # on the atoms that the model is about
         self._exact = self._expanded = None  # on all of the correction's
 
@@ -71,21 +77,33 @@ class Surrogate:
         """The exact correction if it is asked for, else its model, at contiguous `positions`, shape=(n, 3)."""
         if self.asks_exact:
             given = self.exact.evaluate(positions, cell, host_forces)
-            self._exact = _Seen(positions.copy(), np.array(given.forces), given.energy or 0.0)
-            self._last = _Seen(positions[self._learnt].copy(), self._exact.forces[self._learnt], self._exact.energy)
+            self.told(positions, given.forces, given.energy or 0.0)
             return given
         base, learnt = self._expanded, self._learnt
         d = positions - base.positions
         value, gradient = self._model.at(_centred(positions[learnt]).ravel())
-        self.wall_energy, wall_forces = self._wall(_centred(d[learnt]))
         forces = base.forces.copy()
-        forces[learnt] += _centred(wall_forces - gradient.reshape(-1, 3))
+        forces[learnt] -= _centred(gradient.reshape(-1, 3))
+        if self._elsewhere is None:
+            self.wall_energy, wall_forces = self._wall(_centred(d[learnt]))
+            forces[learnt] += _centred(wall_forces)
+        else:
+            more, slope = self._elsewhere.at(_centred(d).ravel())
+            self.wall_energy, wall_forces = self._wall(_centred(d))
+            value, forces = value + more, forces + _centred(wall_forces - slope.reshape(-1, 3))
         energy = base.energy - float((base.forces * d).sum()) + value + self.wall_energy
         return Contribution(forces=forces, energy=energy)
+
+    def told(self, positions, forces, energy: float):
+        """Takes an exact evaluation (angstrom, eV/angstrom, shape=(n, 3); eV) that was made elsewhere."""
+        self._exact = _Seen(np.array(positions), np.array(forces), energy)
+        self._last = _Seen(self._exact.positions[self._learnt], self._exact.forces[self._learnt], energy)
 
     def learn(self):
         """Gives the last exact evaluation to the model."""
         self._model.learn(self._last, self._base)
+        if self._elsewhere is not None:
+            self._elsewhere.learn(self._exact)
 
     def centre_here(self):
         """Makes the last exact evaluation the centre of the model."""
@@ -94,6 +112,14 @@ class Surrogate:
     def fit(self):
         """Makes the model ready to be asked, around the present centre."""
         self._model.fit(self._base)
+        if self._elsewhere is not None:
+            self._elsewhere.fit(self._expanded, self._gradient)
+
+    def _gradient(self, positions) -> np.ndarray:
+        """What the model of the region foresees at `positions` of all atoms, in eV/angstrom, shape=(n, 3)."""
+        gradient = np.zeros_like(positions)
+        gradient[self._learnt] = self._model.at(_centred(positions[self._learnt]).ravel())[1].reshape(-1, 3)
+        return gradient
 
     def _wall(self, d):
         """Energy in eV and forces in eV/angstrom, shape=(n, 3), of the wall around the trust region."""
@@ -113,7 +139,10 @@ class _Seen:
 
 
 class _Regression:
-    """f by regression on gradients; f = 0 and grad f = 0 (but for noise) at the centre."""
+    """f by regression on gradients; f = 0 and grad f = 0 at the centre.
+
+    What the regression takes for noise there is put back: far evaluations with large forces would hide the last small ones.
+    """
 
     def __init__(self):
         self.seen: list[_Seen] = []
@@ -125,11 +154,33 @@ class _Regression:
         self.points = np.array([_centred(seen.positions).ravel() for seen in self.seen])
         gradients = np.array([_centred(base.forces - seen.forces).ravel() for seen in self.seen])
         self.weights = weights(self.points, gradients, _LENGTH, _NOISE)
-        self.offset, _ = value_and_gradient(_centred(base.positions).ravel(), self.points, self.weights, _LENGTH)
+        self.centre = _centred(base.positions).ravel()
+        self.offset, self.slope = value_and_gradient(self.centre, self.points, self.weights, _LENGTH)
 
     def at(self, x) -> tuple[float, np.ndarray]:
         value, gradient = value_and_gradient(x, self.points, self.weights, _LENGTH)
-        return value - self.offset, gradient
+        return value - self.offset - float(self.slope @ (x - self.centre)), gradient - self.slope
+
+
+class _Elsewhere:
+    """d.B d / 2 on all atoms, with the smallest B that explains what the model of the region does not."""
+
+    def __init__(self):
+        self.seen: list[_Seen] = []
+
+    def learn(self, last: _Seen):
+        self.seen = [*self.seen, last][-_STEPS - 1 :]
+
+    def fit(self, base: _Seen, gradient):
+        near = [one for one in self.seen if 0 < np.abs(one.positions - base.positions).max() < _LONGEST]
+        self.hessian = None
+        if near:
+            steps = [_centred(one.positions - base.positions).ravel() for one in near]
+            changes = [_centred(base.forces - one.forces - gradient(one.positions)).ravel() for one in near]
+            self.hessian = SecantHessian.of(steps, changes, _SHORTEST)
+
+    def at(self, d) -> tuple[float, np.ndarray]:
+        return (0.0, np.zeros_like(d)) if self.hessian is None else self.hessian.at(d)
 
 
 class _Broyden:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 
@@ -45,3 +47,39 @@ def update_symmetric(hessian, step, change):
     elif square > 0:
         mixed = np.outer(r, step) / square
         hessian += mixed + mixed.T - along / square**2 * np.outer(step, step)
+
+
+@dataclass(frozen=True, eq=False)
+class SecantHessian:
+    """The symmetric Hessian of smallest norm that explains several steps at once, never written out.
+
+    With steps S and changes of the gradient Y as columns, S+ the pseudo-inverse of S,
+
+        B = Y S+ + (Y S+)^T - S+^T (S^T Y) S+,
+
+    for which B S = Y where S^T Y is symmetric, as it is for a quadratic function. R. B. Schnabel, Quasi-Newton methods using
+    multiple secant equations, report CU-CS-247-83 (University of Colorado, 1983).
+
+    Attributes:
+        inverse: S+, shape=(m, k).
+        changes: Y^T, shape=(m, k).
+        curvatures: The symmetric part of S^T Y, shape=(m, m).
+    """
+
+    inverse: np.ndarray
+    changes: np.ndarray
+    curvatures: np.ndarray
+
+    @classmethod
+    def of(cls, steps, changes, shortest: float) -> SecantHessian:
+        """From steps and changes as rows, shape=(m, k); steps far below `shortest` count for nothing."""
+        steps, changes = np.asarray(steps, dtype=float), np.asarray(changes, dtype=float)
+        inverse = np.linalg.solve(steps @ steps.T + shortest**2 * np.eye(len(steps)), steps)
+        curvatures = steps @ changes.T
+        return cls(inverse, changes, (curvatures + curvatures.T) / 2)
+
+    def at(self, d) -> tuple[float, np.ndarray]:
+        """d.B d / 2 and B d, shape=(k,)."""
+        u = self.inverse @ d
+        gradient = u @ self.changes + (self.changes @ d - self.curvatures @ u) @ self.inverse
+        return 0.5 * float(d @ gradient), gradient

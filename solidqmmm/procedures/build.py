@@ -19,6 +19,7 @@ from solidqmmm.errors import RegionError
 from solidqmmm.physics.geometry import unwrapped
 from solidqmmm.procedures.carve import carve, complete_partition
 from solidqmmm.procedures.embed import additive_coupling, engine_settings, is_additive
+from solidqmmm.procedures.embedding_requests import require_embeddable
 from solidqmmm.procedures.host_lattice import pressure_GPa, relaxed_cell
 from solidqmmm.procedures.place_defect import place_defect
 from solidqmmm.procedures.select import (
@@ -62,7 +63,7 @@ def build_model(study: Study, *, log_dir=None) -> Model:
 
     Raises:
         StructureError, RegionError: If crystal, defect or region are impossible.
-        ValueError: For an element that the host potential does not know.
+        ValueError: For an element that the host potential does not know; as `require_embeddable`.
     """
     unit, potential = study.unit_cell(), study.potential()
     if study.structure.lattice == "host":
@@ -84,6 +85,8 @@ def build_model(study: Study, *, log_dir=None) -> Model:
         rules = study.caps.rules()
         bonds = bond_rules(study, defect, crystal.species)
         partition = complete_partition(crystal, partition, rules, bonds)
+    if is_additive(study):
+        require_embeddable(study, perfect, crystal, partition, potential)
     if study.qm is not None and (study.region is not None or study.engine_alone):
         folder = None if log_dir is None else Path(log_dir)
         charge = study.coupling.charge if is_additive(study) else 0.0

@@ -18,6 +18,7 @@ from solidqmmm.errors import ConvergenceError, StructureError, StudyError
 from solidqmmm.procedures.buffer_series import Series, buffer_series, buffer_width, default_widths, in_words
 from solidqmmm.procedures.build import Model
 from solidqmmm.procedures.describe import described
+from solidqmmm.procedures.embed import is_additive
 from solidqmmm.procedures.energy_drift import energy_drift
 from solidqmmm.procedures.match import match_lattices
 from solidqmmm.procedures.patch_test import patch_test, searching_strain
@@ -92,12 +93,17 @@ def check_boundary(
         The report. Parts that do not apply or are switched off are None, with the reason.
 
     Raises:
-        StudyError: For a study without a quantum region, or options that do not fit it.
+        StudyError: For a study without a quantum region or with an additive coupling, or options that do not fit it.
         SolidQMMMError: If an engine fails at the study's own boundary.
     """
     if model.engine is None or model.engine_alone:
         cure = "`host` and `region`" if model.engine_alone else "`qm` and `region`"
         raise StudyError(f"this study has no quantum region, so there is no boundary to check: give it {cure}")
+    if is_additive(model.study):
+        raise StudyError(
+            f"the trust report is about couplings that are corrections, and '{model.study.coupling.scheme}' is additive: "
+            "the recipe embedding_ladder shows how its numbers depend on the cluster, and the error of the potential"
+        )
     _require_whole_hops(model, buffers)
     report = _Report(model)
     meter = _Meter(progress)

@@ -14,6 +14,7 @@ from solidqmmm.physics import crystal_symmetry as symmetry
 from solidqmmm.physics.elastic_fit import tensor_from_slopes, third_order_from_curvatures
 from solidqmmm.physics.inner_displacements import stress_at_rest, symmetric_responses
 from solidqmmm.physics.strain_fit import StrainFit, fit_strain_series, require_amplitudes
+from solidqmmm.procedures.embed import is_additive
 from solidqmmm.procedures.records import Records, fingerprint
 from solidqmmm.procedures.strain_reference import Reference, STRESS_TOLERANCE_GPa, relaxed_reference
 from solidqmmm.procedures.strain_series import (
@@ -135,9 +136,14 @@ def elasticity_of(
         progress: Called as progress(done, total, message).
 
     Raises:
-        ValueError: For amplitudes or an order that cannot be fitted.
+        ValueError: For amplitudes or an order that cannot be fitted; for an additive coupling.
         EngineError: If there is no stress.
     """
+    if is_additive(model.study):
+        raise ValueError(
+            f"the additive coupling '{model.study.coupling.scheme}' has no virial, and elastic constants are derivatives of "
+            "the stress: use coupling: subtractive"
+        )
     signed = signed_amplitudes(amplitudes_for(model.engine) if amplitudes is None else amplitudes)
     require_amplitudes(signed, fit_order=fit_order)
     report = progress or (lambda *_: None)

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 import ase
 
 from solidqmmm.engines.journal import without_journal
+from solidqmmm.procedures.embed import is_additive
 
 
 @runtime_checkable
@@ -110,7 +111,8 @@ def _time_of_host(model) -> float:
     """One evaluation of the host alone, the neighbour lists made before."""
     from solidqmmm.engines.lammps_host import LammpsHost
 
-    with LammpsHost(model.crystal, model.potential) as host:
+    excluded = model.partition.quantum if is_additive(model.study) else ()
+    with LammpsHost(model.crystal, model.potential, excluded=excluded) as host:
         host.evaluate()
         begin = perf_counter()
         host.set_positions(model.crystal.positions)

@@ -7,11 +7,12 @@ import numpy as np
 from solidqmmm.engines.displaced_forces import is_long_range
 from solidqmmm.engines.lammps_host import LammpsHost
 from solidqmmm.errors import RegionError
+from solidqmmm.procedures.embed import is_additive
 from solidqmmm.procedures.host_hessian import force_range
 
 
 def require_possible(model, *, method: str, infinite_host: bool, isotopes) -> None:
-    """Refuses a host whose forces have no range, and a host without end where there cannot be one.
+    """Refuses a coupling or a host whose forces have no range, and a host without end where there cannot be one.
 
     Args:
         model: A `procedures.build.Model` with a host.
@@ -20,10 +21,15 @@ def require_possible(model, *, method: str, infinite_host: bool, isotopes) -> No
         isotopes: The `Isotopes`, located.
 
     Raises:
-        ValueError: For a long-range potential; for an infinite host that is not periodic, has nothing that perturbs it, or
-            is asked for the modes of a condensation.
+        ValueError: For an additive coupling; for a long-range potential; for an infinite host that is not periodic, has
+            nothing that perturbs it, or is asked for the modes of a condensation.
         RegionError: If the supercell is so small that the defect acts upon itself.
     """
+    if is_additive(model.study):
+        raise ValueError(
+            f"phonons with the additive coupling '{model.study.coupling.scheme}' do not exist: every ion of the host feels "
+            "the quantum cluster, and not only atoms near it; use coupling: subtractive or force_mixing"
+        )
     if is_long_range(model.potential):
         raise ValueError(
             "phonons need a host whose forces have a finite range, but its potential is long-ranged (kspace): use one with "

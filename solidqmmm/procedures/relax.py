@@ -12,6 +12,7 @@ import numpy as np
 from solidqmmm.coupling.qmmm import QMMM
 from solidqmmm.coupling.surrogate import Harmonic, Surrogate
 from solidqmmm.errors import SolidQMMMError
+from solidqmmm.procedures.model_host import model_host
 from solidqmmm.results.relaxation import RelaxationTrace
 from solidqmmm.system.crystal import Crystal
 
@@ -225,7 +226,7 @@ class _MicroIterations:
     """The loop of "micro": exact call, judge, learn, relax the model, repeat."""
 
     def __init__(self, qmmm: QMMM, fmax, max_qm_calls, trust_radius, report, harmonic=None):
-        self.qmmm, self.host = qmmm, qmmm.host
+        self.qmmm = qmmm
         self.fmax, self.max_qm_calls, self.report = fmax, max_qm_calls, report
         self.trust, self.largest_trust = trust_radius, 2 * trust_radius
         self.surrogate = Surrogate(qmmm.coupling, harmonic)
@@ -237,17 +238,13 @@ class _MicroIterations:
         self.trace = RelaxationTrace()
 
     def run(self) -> Relaxation:
-        self.host.detach()
-        self.host.attach(self.surrogate)
-        try:
-            self._loop()
-        finally:
-            if self.host.session.is_open:
-                self.host.detach()
-                self.host.attach(self.qmmm.coupling)
+        with model_host(self.qmmm, self.surrogate) as self.there:
+            self.host = self.there.host
+            best = self._loop()
+        self.qmmm.host.set_positions(best.positions)
         return _finished(self.qmmm, self.fmax, self.trace)
 
-    def _loop(self):
+    def _loop(self) -> _State:
         best = self._exact_call(iterations=0, step=0.0, started=time.perf_counter())
         self.surrogate.learn()
         self.surrogate.centre_here()
@@ -267,15 +264,12 @@ class _MicroIterations:
                 self.host.set_positions(best.positions)
                 logger.info("step rejected, trust radius now %.3f A", self.trust)
             mark, since = (best.norm, 0) if best.norm < 0.9 * mark else (mark, since + 1)
-        self.host.set_positions(best.positions)
+        return best
 
     def _exact_call(self, iterations, step, started) -> _State:
-        self.surrogate.asks_exact = True
-        self.host.set_positions(self.host.positions())
-        forces = self.host.forces()
+        forces, total = self.there.exact()
         norms = np.linalg.norm(forces, axis=1)
         atom = int(norms.argmax())
-        total = self.host.energy()
         state = _State(self.host.positions(), float(norms[atom]), float(np.linalg.norm(forces)), total)
         self.trace = self.trace.with_call(
             max_force=state.force,
@@ -296,10 +290,18 @@ class _MicroIterations:
         surrogate.trust_radius = self.trust
         self.host.set_positions(best.positions)
         iterations = self.host.minimize(fmax=0.2 * self.fmax, style=self.style, max_iterations=500)
-        moved = (self.host.positions() - best.positions)[surrogate.learnt]
-        step = np.linalg.norm(moved - moved.mean(axis=0), axis=1).max()
+        step = self._step_from(best)
+        if step == 0.0 and self.style == "cg":
+            # Tabulated Coulomb terms make energies that are not quite those of the forces, and line searches that fail.
+            iterations += self.host.minimize(fmax=0.2 * self.fmax, style="fire", max_iterations=200)
+            step = self._step_from(best)
         predicted = self.host.energy() - surrogate.wall_energy - best.total
-        return iterations, float(step), predicted
+        return iterations, step, predicted
+
+    def _step_from(self, best) -> float:
+        """Largest displacement of an atom that is learnt about from the best positions, angstrom."""
+        moved = (self.host.positions() - best.positions)[self.surrogate.learnt]
+        return float(np.linalg.norm(moved - moved.mean(axis=0), axis=1).max())
 
     def _is_better(self, trial, best, predicted) -> bool:
         """Whether the step is kept; adapts the trust radius to how well the model foresaw it."""
