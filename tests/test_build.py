@@ -392,3 +392,12 @@ def test_disordered_structures(tmp_path):
     asked = {"recipe": "single_point", "structure": {"file": "alloy.cif"}, "host": SW}
     with pytest.raises(StructureError, match="site 0 is disordered"):
         build_model(Study.from_mapping(asked, folder=tmp_path, schemas=schemas()))
+
+
+def test_every_coupling_owes_references_that_exist():
+    from solidqmmm.procedures import build
+    from solidqmmm.results.provenance import bibliography
+
+    for scheme, keys in build._SOURCES.items():
+        assert keys, scheme
+        assert set(keys) <= set(bibliography())

@@ -219,7 +219,8 @@ def test_every_mistake_is_reported_at_once_with_its_line(folder):
         "region.centre (line 14): expected [x, y, z] in angstrom or {site: host index}, got [1, 2]",
         "caps.kind (line 15): expected 'hydrogen', 'fractional', 'none' or a chemical symbol, got 'hydrogenn'",
         "caps.vacuum (line 15): expected a number, got 'big'",
-        "coupling (line 16): `scheme` must be one of 'subtractive', 'force_mixing', 'mechanical', 'electrostatic', 'polarizable', got 'subtractiv'",
+        "coupling (line 16): `scheme` must be one of 'subtractive', 'force_mixing', 'mechanical', 'electrostatic', "
+        "'polarizable', got 'subtractiv'",
         "seed (line 17): expected an integer, got 1.5",
     ]
     for text in expected:

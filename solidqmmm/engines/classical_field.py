@@ -162,7 +162,7 @@ class ClassicalFieldEngine:
         if np.linalg.norm(x - middle, axis=1).min() < CLOSEST:
             raise ValueError(
                 f"the charges of {atoms.get_chemical_formula()} sum to {q.sum():+.4g} e, stated {self.charge:+.4g} e, and "
-                f"there is an atom in the middle, where the other {lacking:+.4g} e would be: give `charges` that sum to the total"
+                f"there is an atom in the middle, where the other {lacking:+.4g} e would be: give `charges` that sum to it"
             )
         return np.vstack([x, middle]), np.append(q, lacking), np.append(alpha, 0.0)
 

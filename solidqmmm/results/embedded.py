@@ -18,7 +18,7 @@ class EmbeddedResult(Result):
         region_charge_e: Charge of the quantum cluster in e.
         dipoles_e_A: Induced dipoles of the host's particles in e angstrom, shape=(n, 3).
         scf_iterations: Iterations of the engine's self-consistency at the last evaluation.
-        region_potential_rms_error_eV: Error of the crystal's potential inside the region, per unit charge, against Ewald sums.
+        region_potential_rms_error_eV: Error of the crystal's potential in the region, per unit charge, against Ewald sums.
         boundary_charge_e: Charge of the atoms beside link atoms, which the quantum electrons are shown elsewhere.
         lost_charge_e: What they are not shown at all (`boundary_charges: delete`); 0 with the other schemes.
         spill_out_e: Electrons of the cluster within 1 angstrom of cations outside it.
@@ -46,7 +46,8 @@ class EmbeddedResult(Result):
         if self.scf_iterations is not None:
             rows.append(("iterations of the SCF", str(self.scf_iterations)))
         if self.region_potential_rms_error_eV is not None:
-            rows.append(("error of the potential", f"{1e3 * self.region_potential_rms_error_eV:.2g} meV (RMS in the region)"))
+            error = 1e3 * self.region_potential_rms_error_eV
+            rows.append(("error of the potential", f"{error:.2g} meV (RMS in the region)"))
         if self.boundary_charge_e is not None:
             lost = f", {self.lost_charge_e:+.4g} e lost" if self.lost_charge_e else ""
             rows.append(("charge beside link atoms", f"{self.boundary_charge_e:+.4g} e moved{lost}"))
