@@ -1,7 +1,8 @@
 """Result files written once and kept: later versions must go on reading them, field by field.
 
 `single_point`, `defect_relaxation` (Stillinger-Weber silicon around a Tersoff region), `dynamics` (Tersoff silicon) and
-`elastic_tensor` (a vacancy among eight sites of it) are from runs, `charged_defect` is of a Gaussian charge in a medium;
+`elastic_tensor` (a vacancy among eight sites of it) are from runs, and so is `embedding_ladder` (classical ions in MgO);
+`charged_defect` is of a Gaussian charge in a medium;
 `check`, `check_partial` and `matching` are specimens of the format with invented numbers.
 """
 
@@ -21,6 +22,7 @@ from solidqmmm.results.boundary import BoundaryCheckResult, BufferSeries, Energy
 from solidqmmm.results.charged_defect import ChargedDefectResult
 from solidqmmm.results.dynamics import DynamicsResult
 from solidqmmm.results.elasticity import ElasticTensorResult
+from solidqmmm.results.embedding_ladder import EmbeddingLadderResult
 from solidqmmm.results.fields import structure_record
 from solidqmmm.results.matching import MatchingResult
 from solidqmmm.results.relaxation import DefectRelaxationResult, RelaxationTrace
@@ -37,6 +39,7 @@ FILES = {
     "dynamics": DynamicsResult,
     "elastic_tensor": ElasticTensorResult,
     "charged_defect": ChargedDefectResult,
+    "embedding_ladder": EmbeddingLadderResult,
 }
 EYE = np.eye(3)
 

@@ -7,6 +7,7 @@ import json
 import logging
 from dataclasses import fields, replace
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 from ase import Atoms
@@ -35,6 +36,8 @@ class JournaledEngine:
     moments, whether stress was asked for, and the engine's `describe()`; so a change of settings or versions never
     reads old numbers. A file appears whole or not at all (temporary file, fsync, rename); a truncated one is ignored
     and computed again. Rank 0 reads and writes.
+
+    `info["seconds"]` is the wall time of the evaluation when it was computed.
 
     Args:
         engine: The engine that computes what is not in the journal.
@@ -78,7 +81,9 @@ class JournaledEngine:
         if found is not None:
             self.hits += 1
             return replace(found, info={**found.info, "journal": "read"})
+        started = perf_counter()
         evaluation = compute()
+        evaluation = replace(evaluation, info={"seconds": perf_counter() - started, **evaluation.info})
         self.evaluations += 1
         error = None
         if is_root():

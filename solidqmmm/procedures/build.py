@@ -44,13 +44,13 @@ logger = logging.getLogger(__name__)
 _NOTEWORTHY_PRESSURE_GPa = 0.1
 # A larger input cell is a supercell already; its pressure is not worth another instance of the host.
 _LARGEST_UNIT = 2000
-_ADDITIVE = ["senn2009qmmm", "sokol2004hybrid"]
+_ADDITIVE = ["senn2009qmmm", "sokol2004hybrid", "fairweather1998fundamental"]
 _SOURCES = {
     "subtractive": ["maseras1995imomm"],
     "force_mixing": ["bernstein2009hybrid"],
     "mechanical": _ADDITIVE,
     "electrostatic": _ADDITIVE,
-    "polarizable": [*_ADDITIVE, "thole1981"],
+    "polarizable": [*_ADDITIVE, "thole1981", "ren2003polarizable"],
 }
 
 
@@ -78,6 +78,12 @@ def build_model(study: Study, *, log_dir=None) -> Model:
         crystal = defect.applied_to(perfect)
     for symbol in () if potential is None else crystal.species:
         potential.type_of(symbol)
+    return _assembled(study, unit, perfect, crystal, defect, log_dir)
+
+
+def _assembled(study: Study, unit: Crystal, perfect: Crystal, crystal: Crystal, defect: Defect | None, log_dir) -> Model:
+    """Region and engine of a crystal that is there."""
+    potential = study.potential()
     partition = Partition(np.zeros(len(crystal), dtype=np.int8), _centre(study, crystal, defect))
     engine = None
     if study.region is not None and study.qm is not None:
@@ -302,6 +308,19 @@ class Model:
         partition = select_partition(study, self.crystal, self.defect)
         partition = complete_partition(self.crystal, partition, study.caps.rules(), self.bond_rules)
         return Model(study, self.unit, self.perfect, self.crystal, self.defect, partition, self.engine, self.log_dir)
+
+    def with_embedding(self, coupling, core: Selection | None = None) -> Model:
+        """The same crystal with another coupling section, and another core without buffer; an engine of its own.
+
+        Raises:
+            ValueError, RegionError: As `build_model`.
+        """
+        update = {"coupling": coupling}
+        if core is not None:
+            update["region"] = self.study.region.model_copy(update={"core": core, "buffer": None})
+        study = self.study.model_copy(update=update)
+        study.__pydantic_private__ = self.study.__pydantic_private__
+        return _assembled(study, self.unit, self.perfect, self.crystal, self.defect, self.log_dir)
 
     # --- what a reader should know ----------------------------------------------------------------------------
 
