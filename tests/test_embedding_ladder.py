@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from embedding_cases import COUPLINGS, HOST, PAIRS, QM, mapping, oxide, run
+from embedding_cases import COUPLINGS, HOST, ISOLATED, PAIRS, QM, mapping, oxide, run
 from matplotlib.container import BarContainer
 
 from solidqmmm import recipebook
@@ -54,6 +56,32 @@ def test_the_same_ions_have_one_energy_on_every_rung_of_fixed_charges():
         assert rung.energy_difference_eV == pytest.approx(energies[0] - energies[1], abs=1e-3)
         assert rung.formation_energy_eV is None
     assert "the chemical potential of O is not given" in found.formation_energy_missing_reason
+
+
+def test_dipoles_on_both_sides_have_one_energy_on_every_polarizable_rung():
+    """Sixty-four ions and their dipoles in empty space, undamped: it makes no difference which of them are quantum."""
+    alpha = {"Mg": 0.09, "O": 0.9}
+    inner = {**ISOLATED["qm"]["inner"], "pair_coeff": PAIRS}
+    found = run(
+        recipe="embedding_ladder",
+        **ISOLATED | {"qm": {**ISOLATED["qm"], "polarizabilities": alpha, "inner": inner}},
+        coupling={"scheme": "polarizable", "charge": 2.0, "width": 0.0, "polarizabilities": alpha, "damping": "none"},
+        ladder={"embeddings": ["polarizable"], "clusters": [{"hops": 1}, {"radius": 3.2}, {"radius": 5.0}]},
+    )
+    assert [rung.formula_qm for rung in found.rungs] == ["Mg3", "Mg3O3", "Mg10O6"]
+    assert np.ptp(found.energies_eV) < 1e-6
+    for rung in found.rungs:
+        assert rung.energy_terms_eV["polarization"] < -1.0
+
+
+def test_the_example_gives_the_numbers_that_it_states():
+    path = Path(__file__).parents[1] / "examples" / "magnesia_vacancy" / "ladder.yaml"
+    stated = re.findall(r"-?\d+\.\d{2}(?=[,;.]? )", path.read_text().split("recipe:")[0].replace("\n#", ""))
+    study = recipebook.load_study(path)
+    with build_model(study) as model:
+        found = recipebook.find(study.recipe).run(model=model, **study.options)
+    by_embedding = [e for name in COUPLINGS for e, rung in zip(found.energies_eV, found.rungs) if rung.embedding == name]
+    assert [f"{energy:.2f}" for energy in by_embedding] == stated
 
 
 def test_energies_are_put_together(ladder):
@@ -166,3 +194,18 @@ def test_another_embedding_is_the_same_crystal():
         assert other.crystal is model.crystal
         np.testing.assert_array_equal(other.partition.quantum, model.partition.quantum)
         assert other.engine is not model.engine
+
+
+@pytest.mark.slow
+def test_electrons_in_the_example():
+    """GPAW on six cations: what the crystal's potential changes for two trapped electrons."""
+    pytest.importorskip("gpaw")
+    study = recipebook.load_study(Path(__file__).parents[1] / "examples" / "magnesia_vacancy" / "gpaw.yaml")
+    with build_model(study) as model:
+        found = recipebook.find(study.recipe).run(model=model, **study.options)
+    mechanical, electrostatic = found.rungs
+    assert mechanical.formation_energy_eV == pytest.approx(12.95, abs=0.03)
+    assert electrostatic.formation_energy_eV == pytest.approx(11.90, abs=0.03)
+    assert 3.0 < electrostatic.gap_eV < electrostatic.gap_perfect_eV
+    assert electrostatic.spill_out_e < 0.05
+    assert electrostatic.region_charge_e == 10

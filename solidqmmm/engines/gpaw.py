@@ -164,6 +164,7 @@ class GPAWEngine:
             forces = calc.calculate_property(atoms, "forces")
             tensor = voigt_6_to_full_3x3_stress(calc.calculate_property(atoms, "stress")) if stress else None
             moment = float(calc.dft.results.get("magmom", 0.0))
+            homo, lumo = calc.get_homo_lumo()
             of_sites, said = self._source.found(calc.dft.density)
         except Exception as error:
             self._drop()
@@ -173,6 +174,7 @@ class GPAWEngine:
         info |= said | {
             "energy_extrapolated": float(extrapolated),
             "magnetic_moment": moment,
+            "gap_eV": None if atoms.pbc.any() else float(lumo - homo),
             "n_electrons": self.n_electrons(atoms),
             "seconds": perf_counter() - started,
         }

@@ -190,7 +190,12 @@ class PySCFEngine:
         return {
             "energy": float(mf.e_tot) * Hartree,
             "forces": forces,
-            "info": {**info, "n_electrons": int(mol.nelectron), "seconds": perf_counter() - started},
+            "info": {
+                **info,
+                "gap_eV": _gap(mf),
+                "n_electrons": int(mol.nelectron),
+                "seconds": perf_counter() - started,
+            },
             "potentials": there[0],
             "fields": there[1],
             "field_gradients": there[2] if self.field_gradients else None,
@@ -302,3 +307,9 @@ class PySCFEngine:
                 f"{atoms.get_chemical_formula()} of charge {self.charge:+d} e has {n} electrons, of which {self.spin} "
                 "cannot be unpaired: `spin` and the number of electrons must both be even or both odd"
             )
+
+
+def _gap(mf) -> float | None:
+    """Between the highest occupied and the lowest empty orbital of either spin, in eV; None where there is no empty one."""
+    levels, filled = np.ravel(mf.mo_energy), np.ravel(mf.mo_occ) > 0
+    return None if filled.all() else float(levels[~filled].min() - levels[filled].max()) * Hartree

@@ -123,7 +123,7 @@ def plot_terms(result, ax=None):
 
 
 def plot_dipoles(result, ax=None):
-    """Induced dipoles of the ions against their distance from the defect, on a logarithmic axis, by element and cluster.
+    """Induced dipoles of ions against their distance from the defect, on a logarithmic axis: element, and cluster inside.
 
     Args:
         result: An EmbeddingLadderResult.
@@ -147,7 +147,7 @@ def plot_dipoles(result, ax=None):
                 seen = (rung.dipole_norm_e_A > floor) & (rung.dipole_symbol == element)
                 ax.plot(
                     rung.dipole_distance_A[seen], rung.dipole_norm_e_A[seen], ls="none", marker=marker, ms=size,
-                    mfc="none", mec=colour, mew=0.9, label=f"{element} around {_typeset(rung.formula_qm)}",
+                    mfc="none", mec=colour, mew=0.9, label=f"{element}, {_typeset(rung.formula_qm)}",
                     rasterized=seen.sum() > 2000,
                 )  # fmt: skip
         ax.set_yscale("log")
