@@ -205,6 +205,8 @@ def _engine_settings(engine: str) -> type[BaseModel]:
 
 def _qm_problems(settings, folder: Path) -> list[str]:
     """Missing packages and potential files, before anything runs."""
+    if getattr(settings, "inner", None) is not None:
+        return _qm_problems(settings.inner, folder)
     if settings.engine == "gpaw" and importlib.util.find_spec("gpaw") is None:
         return ["gpaw is not installed; `solidqmmm doctor` says how to get it"]
     if settings.engine == "pyscf" and importlib.util.find_spec("pyscf") is None:

@@ -166,11 +166,11 @@ def inputs_of(study: Study) -> Inputs:
         option = next(key for key, value in study.options.items() if value == study.numbers_name)
         mapping[study.section][option] = taken(study.numbers_file)
         found |= _beside_table(study.numbers_file)
-    for section in ("host", "qm"):
-        lines = (mapping.get(section) or {}).get("pair_coeff")
-        if lines:
+    qm = mapping.get("qm") or {}
+    for section in (mapping.get("host") or {}, qm, qm.get("inner") or {}):
+        if lines := section.get("pair_coeff"):
             lines = [lines] if isinstance(lines, str) else lines
-            mapping[section]["pair_coeff"] = [_with_copies(line, study.folder, taken) for line in lines]
+            section["pair_coeff"] = [_with_copies(line, study.folder, taken) for line in lines]
     return Inputs(mapping, found)
 
 

@@ -556,6 +556,28 @@ def test_own_potentials_come_along(folder):
     assert moved.potential().files()[0].parent == (folder / "out").resolve()
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_own_potentials_of_the_engine_come_along(folder, nested):
+    from solidqmmm.system.potential import lammps_potentials_dir
+
+    (folder / "pots").mkdir()
+    (folder / "pots/My.sw").write_bytes((lammps_potentials_dir() / "Si.sw").read_bytes())
+    qm = "{engine: lammps, pair_style: sw, pair_coeff: '* * pots/My.sw Si', species: [Si]}"
+    if nested:
+        qm = f"{{engine: classical_field, charges: {{Si: 0}}, inner: {qm}}}"
+    with (folder / "study.yaml").open("a") as file:
+        file.write(f"qm: {qm}\nregion: {{core: {{radius: 3}}}}\n")
+    study = recipebook.load_study(folder / "study.yaml")
+    RunFolder(folder / "out").prepare(study)
+    assert (folder / "out/My.sw").exists()
+    moved = recipebook.load_study(folder / "out/study.yaml")
+    assert {path.parent for path in moved.potential_files() if path.name == "My.sw"} == {(folder / "out").resolve()}
+    assert "pots/My.sw" in str(study.qm)  # the study itself goes on reading its own file
+    (folder / "pots/My.sw").unlink()
+    with pytest.raises(StudyError, match=r"My\.sw"):
+        recipebook.load_study(folder / "study.yaml")
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(3, "3 s"), (42, "42 s"), (200, "3 min"), (9000, "2.5 h"), (4e5, "4.6 days")]
 )

@@ -210,9 +210,11 @@ class Study(Section):
 
     def potential_files(self) -> tuple[Path, ...]:
         """Potential files of the host (where there is one) and of an engine that reads some."""
-        lines = (self.qm or {}).get("pair_coeff") or []
-        host = () if self.host is None else self.host.pair_coeff
-        lines = (*host, *([lines] if isinstance(lines, str) else lines))
+        qm = self.qm or {}
+        lines = list(() if self.host is None else self.host.pair_coeff)
+        for section in (qm, qm.get("inner") or {}):
+            given = section.get("pair_coeff") or []
+            lines += [given] if isinstance(given, str) else given
         return Potential("", lines, ("H",), search_dirs=(str(self._folder),)).files()
 
     def checksums(self) -> dict[str, str]:
@@ -256,7 +258,7 @@ class Study(Section):
             "coupling",
             "matching",
         ]
-        core["qm"] = self.qm
+        core["qm"] = study_file.plain(self.qm)  # a copy
         if self.host is None:  # what joins an engine to its host has no meaning without one
             order = [key for key in order if key not in ("caps", "coupling", "matching")]
         if self.structure is None:
