@@ -114,7 +114,7 @@ def run(
         return
     executor = None if workers is None else _executor(recipe, workers, ranks_per_worker)
     tasks = {} if executor is None else {"executor": executor}
-    with executor or nullcontext():
+    with executor or nullcontext(), folder.withdrawn_on_failure():
         with folder.stage("build"):
             model = _built(study, folder.path)
         with model:

@@ -20,6 +20,9 @@ from solidqmmm.system.potential import Potential, lammps_potentials_dir
 from solidqmmm.system.study import Study
 from solidqmmm.system.study_sections import beside
 
+# Logs of engines that are made with the model, or that failed before the first evaluation.
+_LOGS = (".log", ".txt")
+
 
 class RunFolder:
     """A folder that holds study.yaml, its input files, result.json, figures/, provenance.json and the journal.
@@ -34,6 +37,7 @@ class RunFolder:
     def __init__(self, path):
         self.path = Path(path)
         self.seconds = {}
+        self._written = []
 
     @property
     def study_file(self) -> Path:
@@ -85,11 +89,31 @@ class RunFolder:
                 )
             return self.result_file.exists() and self.provenance_file.exists()
         self.path.mkdir(parents=True, exist_ok=True)
-        for name, content in asked.files.items():
+        # study.yaml last of all: a folder with a study.yaml has everything that it names
+        contents = {**asked.files, self.study_file.name: study_file.to_yaml(asked.mapping)}
+        self._written = [self.path / name for name in contents if not (self.path / name).exists()]
+        for name, content in contents.items():
             write_atomically(self.path / name, content)
-        # last of all: a folder with a study.yaml has everything that it names
-        write_atomically(self.study_file, study_file.to_yaml(asked.mapping))
         return False
+
+    @contextmanager
+    def withdrawn_on_failure(self) -> Iterator[None]:
+        """Where the work inside fails before anything was computed, what `prepare` wrote is taken back, on rank 0.
+
+        So the folder accepts the corrected study. Anything but logs counts as computed.
+        """
+        try:
+            yield
+        except Exception:
+            if is_root() and self.study_file in self._written:
+                self._withdraw()
+            raise
+
+    def _withdraw(self):
+        there = {path for path in self.path.rglob("*") if path.is_file() and path.suffix not in _LOGS}
+        if there <= set(self._written):
+            for path in self._written:
+                path.unlink(missing_ok=True)
 
     def _present(self, asked: Inputs) -> Inputs:
         try:

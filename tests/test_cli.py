@@ -510,6 +510,51 @@ def test_paths_are_cut_to_names():
 # --- run folder ---------------------------------------------------------------------------------------------------
 
 
+TOO_WIDE = "region: {core: {radius: 300}}\nqm: {engine: lammps, pair_style: sw, pair_coeff: '* * Si.sw Si', species: [Si]}\n"
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        pytest.param(TOO_WIDE, id="no model"),
+        pytest.param("defect: {kind: vacancy, site: 99}\n", id="no crystal"),
+    ],
+)
+def test_a_study_that_cannot_be_built_does_not_keep_the_folder(folder, call, mistake):
+    right = (folder / "study.yaml").read_text()
+    (folder / "study.yaml").write_text(right + mistake)
+    failed, _, err = call("run", "study.yaml", "--out", "out")
+    assert failed != 0, err
+    for name in ("study.yaml", "Si.cif", "counting.py"):
+        assert not (folder / "out" / name).exists()
+    (folder / "study.yaml").write_text(right)
+    done, _, err = call("run", "study.yaml", "--out", "out")
+    assert done == 0, err
+    assert (folder / "out/result.json").exists()
+    changed(folder, "0.25", "0.3")
+    refused, _, err = call("run", "study.yaml", "--out", "out")
+    assert refused == 2
+    assert "holds the run of another study" in err
+
+
+def test_a_failure_after_something_was_computed_keeps_the_folder(folder, call):
+    """The recipe leaves a file before its engine dies."""
+    changed(folder, "threshold: 0.25", "fail_on_rank: -1")
+    assert call("run", "study.yaml", "--out", "out")[0] != 0
+    assert (folder / "out/study.yaml").exists()
+    changed(folder, "fail_on_rank: -1", "threshold: 0.25")
+    code, _, err = call("run", "study.yaml", "--out", "out")
+    assert code == 2
+    assert "count.fail_on_rank" in err
+
+
+def test_a_run_in_the_folder_of_the_study_leaves_the_user_s_files(folder, call):
+    (folder / "study.yaml").write_text(STUDY + TOO_WIDE)
+    assert call("run", "study.yaml", "--out", ".")[0] != 0
+    for name in ("study.yaml", "Si.cif", "counting.py"):
+        assert (folder / name).exists()
+
+
 def test_two_input_files_of_one_name(folder, silicon_cif):
     (folder / "sub").mkdir()
     (folder / "sub/counting.py").write_text(silicon_cif)  # a structure under the recipe's name

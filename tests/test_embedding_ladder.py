@@ -185,7 +185,8 @@ def test_impossible_requests(tmp_path, call, changes, said):
     assert code == 2, err
     assert said in " ".join(err.split())
     assert "Traceback" not in err
-    assert not (tmp_path / "out" / "result.json").exists()
+    for name in ("result.json", "study.yaml"):
+        assert not (tmp_path / "out" / name).exists()
 
 
 def test_another_embedding_is_the_same_crystal():
