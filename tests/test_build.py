@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from ase.build import bulk
@@ -395,9 +397,14 @@ def test_disordered_structures(tmp_path):
 
 
 def test_every_coupling_owes_references_that_exist():
-    from solidqmmm.procedures import build
+    from solidqmmm.procedures.coupling_references import BOUNDARY_CHARGES, DAMPING, SCHEMES
     from solidqmmm.results.provenance import bibliography
+    from solidqmmm.system.study_sections import AdditiveSection
 
-    for scheme, keys in build._SOURCES.items():
+    options = AdditiveSection.model_fields
+    assert set(BOUNDARY_CHARGES) == set(get_args(options["boundary_charges"].annotation))
+    assert set(DAMPING) == set(get_args(options["damping"].annotation))
+    for scheme, keys in SCHEMES.items():
         assert keys, scheme
-        assert set(keys) <= set(bibliography())
+    for table in (SCHEMES, DAMPING, BOUNDARY_CHARGES):
+        assert set().union(*table.values()) <= set(bibliography())

@@ -125,6 +125,39 @@ def test_dynamics_of_a_periodic_crystal_keep_the_energy():
         assert drift_eV_per_atom_per_ps(model, steps=300) < 1e-6
 
 
+# --- what is owed ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("coupling", "owed", "not_owed"),
+    [
+        ({"scheme": "electrostatic"}, {"senn2009qmmm", "sokol2004hybrid"}, {"thole1981", "lin2005redistributed"}),
+        (COUPLINGS["polarizable"], {"applequist1972dipole", "thole1981", "ren2003polarizable"}, {"dick1958theory"}),
+        ({**COUPLINGS["polarizable"], "damping": "none"}, {"applequist1972dipole"}, {"thole1981"}),
+        ({"scheme": "electrostatic", "boundary_charges": "rcd"}, {"lin2005redistributed"}, {"sherwood2003quasi"}),
+        ({"scheme": "electrostatic", "boundary_charges": "shift"}, {"sherwood2003quasi"}, {"lin2005redistributed"}),
+    ],
+)
+def test_references_of_what_was_used(coupling, owed, not_owed):
+    with model_of(coupling={**coupling, "charge": 2.0}, supercell=[2, 2, 2]) as model:
+        keys = set(model.references())
+    assert owed <= keys
+    assert not keys & not_owed
+
+
+def test_references_reach_the_run_folder(tmp_path, call):
+    """A shell model, its dipoles' source, the embedding: provenance.json has them all, and `cite` their entries."""
+    host = {"model": "lewis_catlow_MgO", "pair_style": "buck/coul/long/cs 6.0"}
+    asked = mapping("electrostatic", recipe="single_point", supercell=[2, 2, 2], host=host)
+    code, _, err = call("run", written(tmp_path, asked, None), "--out", tmp_path / "out")
+    assert code == 0, err
+    references = json.loads((tmp_path / "out/provenance.json").read_text())["references"]
+    assert {"lewis1985potentials", "dick1958theory", "mitchell1993adiabatic", "senn2009qmmm"} <= set(references)
+    _, out, _ = call("cite", tmp_path / "out")
+    assert "@article{dick1958theory" in out
+    assert "no entry" not in out
+
+
 # --- what cannot be -------------------------------------------------------------------------------------------------------
 
 

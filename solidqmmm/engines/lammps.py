@@ -130,6 +130,7 @@ class LammpsEngine:
             "references": [
                 "thompson2022lammps",
                 *(["thompson2015snap"] if "snap" in potential.pair_style else []),
+                *(["dick1958theory", "mitchell1993adiabatic"] if potential.shells else []),
                 *potential.references,
             ],
         }

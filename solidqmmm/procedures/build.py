@@ -18,6 +18,7 @@ from solidqmmm.engines.protocols import Engine
 from solidqmmm.errors import RegionError
 from solidqmmm.physics.geometry import unwrapped
 from solidqmmm.procedures.carve import carve, complete_partition
+from solidqmmm.procedures.coupling_references import coupling_references
 from solidqmmm.procedures.embed import additive_coupling, engine_settings, is_additive
 from solidqmmm.procedures.embedding_requests import require_embeddable
 from solidqmmm.procedures.host_lattice import pressure_GPa, relaxed_cell
@@ -44,14 +45,6 @@ logger = logging.getLogger(__name__)
 _NOTEWORTHY_PRESSURE_GPa = 0.1
 # A larger input cell is a supercell already; its pressure is not worth another instance of the host.
 _LARGEST_UNIT = 2000
-_ADDITIVE = ["senn2009qmmm", "sokol2004hybrid", "fairweather1998fundamental"]
-_SOURCES = {
-    "subtractive": ["maseras1995imomm"],
-    "force_mixing": ["bernstein2009hybrid"],
-    "mechanical": _ADDITIVE,
-    "electrostatic": _ADDITIVE,
-    "polarizable": [*_ADDITIVE, "thole1981", "ren2003polarizable"],
-}
 
 
 def build_model(study: Study, *, log_dir=None) -> Model:
@@ -345,7 +338,7 @@ class Model:
         if self.engine is not None:
             keys += self.engine.describe()["references"]
         if self._embedded:
-            keys += _SOURCES[self.study.coupling.scheme]
+            keys += coupling_references(self.study.coupling)
         return list(dict.fromkeys(keys))
 
     def checksums(self) -> dict[str, str]:
