@@ -25,6 +25,7 @@ from solidqmmm.physics.geometry import distances_to_point
 from solidqmmm.procedures.build import Model
 from solidqmmm.procedures.describe import described, stored_structure
 from solidqmmm.procedures.formation import formation_energy
+from solidqmmm.procedures.lattice_stability import require_stable_lattice
 from solidqmmm.procedures.neighbours import (
     displacements,
     neighbour_shells,
@@ -67,6 +68,7 @@ def run(
     start, centre = model.crystal, model.partition.centre
     own = [] if model.defect is None or model.defect.kind == "vacancy" else [model.defect.atom(len(start))]
     around = neighbour_shells(start, centre, shells=shells, exclude=own)
+    require_stable_lattice(model)
     with model.open() as qmmm:
         qmmm.host.set_positions(rattled(start, around[:1], rattle, model.study.seed))
         outcome = relax(

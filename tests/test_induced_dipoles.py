@@ -382,6 +382,47 @@ def test_a_crystal_beyond_clausius_mossotti(direct_below):
         ).solve()
 
 
+BASES = {"sc": [[0, 0, 0]], "fcc": [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]}
+
+
+def cubic_lattice(kind, repeats, level) -> PolarizableSites:
+    """Equal points on a cubic lattice with 4 pi/3 alpha n = level, not damped."""
+    a, base = 4.0, np.array(BASES[kind])
+    cells = np.stack(np.meshgrid(*[np.arange(repeats)] * 3, indexing="ij"), axis=-1).reshape(-1, 1, 3)
+    x = a * (cells + base).reshape(-1, 3)
+    alpha = level * 3 / (4 * np.pi) * a**3 / len(base)
+    return PolarizableSites(x, np.zeros(len(x)), np.full(len(x), alpha), cell=repeats * a * np.eye(3), damping=None)
+
+
+# The largest eigenvalue of T, in units of 4 pi n/3. fcc: the uniform polarization of Clausius and Mossotti. sc: columns of
+# alternating dipoles at (1/2, 1/2, 0), 5.3511 n (J. M. Luttinger and L. Tisza, Phys. Rev. 70, 954 (1946)), which only cells
+# of an even number of repeats have.
+@pytest.mark.parametrize("direct_below", [DIRECT, ITERATED])
+@pytest.mark.parametrize(
+    ("kind", "repeats", "largest"),
+    [("fcc", 1, 1.0), ("fcc", 2, 1.0), ("fcc", 3, 1.0), ("sc", 1, 1.0), ("sc", 2, 5.3511 * 3 / (4 * np.pi))],
+)
+def test_infinite_lattices_diverge_at_their_largest_eigenvalue(kind, repeats, largest, direct_below):
+    def solved(level):
+        return InducedDipoles(cubic_lattice(kind, repeats, level), direct_below=direct_below).solve()
+
+    assert solved(0.999 / largest).energy == 0  # no field, no dipoles
+    with pytest.raises(PolarizationCatastrophe, match="field of others") as caught:
+        solved(1.001 / largest)
+    assert caught.value.distance == pytest.approx({"sc": 4.0, "fcc": np.sqrt(8)}[kind])
+    assert caught.value.distance > caught.value.critical_distance
+
+
+def test_a_large_lattice_diverges_at_clausius_mossotti_too():
+    """500 sites, by iteration; below the limit the response to a field is that of Clausius and Mossotti."""
+    with pytest.raises(PolarizationCatastrophe):
+        InducedDipoles(cubic_lattice("fcc", 5, 1.001)).solve()
+    sites = cubic_lattice("fcc", 5, 0.99)
+    found = InducedDipoles(sites).respond(np.tile([0.0, 0.0, 1.0], (500, 1)))
+    alone = sites.polarizabilities[0] / COULOMB
+    np.testing.assert_allclose(found.dipoles, np.tile([0, 0, alone / (1 - 0.99)], (500, 1)), atol=1e-5 * alone)
+
+
 # --- bad input ------------------------------------------------------------------------------------------------
 
 

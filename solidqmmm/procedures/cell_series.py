@@ -19,6 +19,7 @@ from solidqmmm.errors import ConvergenceError, StudyError
 from solidqmmm.physics.quasi_newton import update_bfgs
 from solidqmmm.procedures.embed import is_additive
 from solidqmmm.procedures.host_potentials import compared, host_potentials
+from solidqmmm.procedures.lattice_stability import require_stable_lattice
 from solidqmmm.procedures.records import Records, fingerprint
 from solidqmmm.procedures.relax import relax
 from solidqmmm.procedures.tasks import map_tasks
@@ -211,6 +212,8 @@ class _without_series:
 
 def _of_host(model, task: CellTask) -> CellOutcome:
     energies, potentials, left = [], [], np.nan
+    if task.ions == "relaxed":
+        require_stable_lattice(model)
     for opened in (model.open_perfect, model.open):
         with opened() as crystal:
             if not crystal.has_energy:

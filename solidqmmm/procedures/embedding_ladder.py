@@ -12,6 +12,7 @@ from solidqmmm.coupling.qmmm import QMMM
 from solidqmmm.physics.geometry import distances_to_point
 from solidqmmm.procedures.build import Model
 from solidqmmm.procedures.embed import is_additive
+from solidqmmm.procedures.lattice_stability import require_stable_lattice
 from solidqmmm.procedures.relax import relax
 from solidqmmm.results.embedding_ladder import EmbeddingRung
 from solidqmmm.system.study_sections import AdditiveSection, Selection
@@ -43,6 +44,7 @@ def embedding_ladder(
 
     Raises:
         ValueError: Without a defect or an additive coupling, or for an embedding that lacks polarizabilities.
+        PolarizationCatastrophe: If ions are to move in a lattice that dipoles make unstable.
     """
     if model.defect is None:
         raise ValueError("an embedding ladder compares a defect with the perfect crystal: give the study a `defect`")
@@ -52,6 +54,8 @@ def embedding_ladder(
             "polarizabilities: {...}} with all that its rungs need"
         )
     schemes = _schemes(model.study.coupling, embeddings)
+    if fmax is not None and any(coupling.scheme == "polarizable" for coupling in schemes):
+        require_stable_lattice(model)
     balance, mu = model.defect.particle_balance(), chemical_potentials or {}
     known = set(balance) <= set(mu)
     report = progress or (lambda *_: None)
