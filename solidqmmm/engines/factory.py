@@ -36,6 +36,7 @@ class GPAWSettings(BaseModel):
     nbands: int | str | None = Field(None, description="number of bands")
     setups: str | dict[str, str] | None = Field(None, description="PAW setups, by element")
     fft_potential: bool = Field(False, description="LCAO: potential by Fourier transforms, for coarse grids")
+    ghost_basis: bool = Field(False, description="LCAO: basis functions of the removed atom on vacant sites")
     paired_odd_electrons: bool = Field(False, description="allow an odd electron number without spin")
     extra: dict[str, Any] = Field(default_factory=dict, description="further keywords of GPAW")
 

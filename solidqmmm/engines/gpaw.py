@@ -15,10 +15,12 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from solidqmmm.engines import gpaw_checks as checks
 from solidqmmm.engines import gpaw_estimate, gpaw_field
 from solidqmmm.engines import gpaw_ladder as ladders
+from solidqmmm.engines.gpaw_ghosts import ghosts_of
+from solidqmmm.engines.gpaw_ghosts import require_basis as require_ghost_basis
 from solidqmmm.engines.gpaw_ladder import FRESH, RETRY_LADDER, NotConverged, Rung, SymmetryLost
 from solidqmmm.engines.gpaw_setups import PAWCounts, setups_and_basis
 from solidqmmm.engines.protocols import Evaluation, FieldEvaluation, FieldResponse
-from solidqmmm.errors import ConvergenceError, EnvironmentProblem
+from solidqmmm.errors import ConvergenceError
 from solidqmmm.runtime import agree_on_failure, is_root, prepare_engines, world
 from solidqmmm.system.point_charges import PointCharges, RepulsiveCores
 
@@ -52,6 +54,8 @@ class GPAWEngine:
         fft_potential: In LCAO mode, the potential and the electrostatics by Fourier transforms instead of finite
             differences (GPAW's experimental `pw_pot_calc`), with vacuum periodic for the electrostatics as in PW mode.
             It forgives a coarse grid (see the note), but costs two to three times as much per point on 50 atoms.
+        ghost_basis: In LCAO mode, basis functions of the removed atoms on the vacant sites that the atoms carry
+            (`VacantSites.of`): clusters of a vacancy do. Without them trapped electrons lie too high.
         paired_odd_electrons: Allows an odd number of electrons without spin (metals, where smearing halves a level).
         log: File for GPAW's text output, appended to, written by rank 0.
         retries: The ladder of retries, see `RETRY_LADDER`; () for none.
@@ -73,7 +77,7 @@ class GPAWEngine:
     def __init__(
         self, *, mode="lcao", basis=None, xc="PBE", h=None, ecut=None, charge=0.0, spinpol=False, magmoms=None,
         kpt_density=3.5, kpts=None, smearing=0.1, occupations=None, convergence=None, maxiter=150, mixer=None,
-        nbands=None, setups=None, fft_potential=False, paired_odd_electrons=False, log=None,
+        nbands=None, setups=None, fft_potential=False, ghost_basis=False, paired_odd_electrons=False, log=None,
         retries=RETRY_LADDER, **keywords,
     ):  # fmt: skip
         self._mode = checks.mode_dict(mode, ecut, h)
@@ -95,6 +99,9 @@ class GPAWEngine:
             raise ValueError("`fft_potential` belongs to mode 'lcao' with the grid given by `h`, not by `gpts`")
         if fft_potential:
             self._settings["experimental"] = {**self._settings.get("experimental", {}), "pw_pot_calc": True}
+        self.ghost_basis = bool(ghost_basis)
+        if ghost_basis:
+            require_ghost_basis(self._mode["name"])
         self._real_space = not fft_potential and self._mode["name"] != "pw"
         if self._real_space:
             checks.warn_of_coarse_grid(h, self._mode["name"])
@@ -129,7 +136,7 @@ class GPAWEngine:
         if stress and not self.provides_stress:
             raise ValueError(f"GPAW gives stress in PW mode only, not in {self._mode['name']!r}: use mode='pw'")
         self._source.assign(None)
-        return Evaluation(**self._evaluated(checks.bare(atoms), stress=stress))
+        return Evaluation(**self._evaluated(self._bare(atoms), stress=stress))
 
     def evaluate_in_field(
         self, atoms: Atoms, charges: PointCharges, *, response: FieldResponse | None = None,
@@ -146,11 +153,14 @@ class GPAWEngine:
             ValueError: For a site within 0.5 angstrom of a nucleus, a periodic cell with a net charge, a slab.
             EngineError, ConvergenceError: As `evaluate`; errors of the response's own family pass as they are.
         """
-        atoms = checks.bare(atoms)
+        atoms = self._bare(atoms)
         field = gpaw_field.ExternalField(charges, response, cores)
         gpaw_field.require_possible(atoms, field, self.charge)
         self._source.assign(field)
         return FieldEvaluation(**self._evaluated(atoms))
+
+    def _bare(self, atoms: Atoms) -> Atoms:
+        return checks.bare(atoms, ghosts=self.ghost_basis)
 
     def _evaluated(self, atoms: Atoms, *, stress: bool = False) -> dict:
         """Fields of Evaluation, or of FieldEvaluation if a field is assigned."""
@@ -178,7 +188,10 @@ class GPAWEngine:
             "n_electrons": self.n_electrons(atoms),
             "seconds": perf_counter() - started,
         }
-        return {"energy": float(energy), "forces": forces, "stress": tensor, "info": info} | of_sites
+        ghosts = ghosts_of(atoms)
+        if ghosts.any():
+            info["ghosts"] = int(ghosts.sum())
+        return {"energy": float(energy), "forces": forces[~ghosts], "stress": tensor, "info": info} | of_sites
 
     def describe(self) -> dict:
         """Settings, versions and citation keys; nothing that depends on the machine."""
@@ -190,6 +203,7 @@ class GPAWEngine:
             "maxiter": self.maxiter,
             "magmoms": checks.plain(self.magmoms),
             "kpt_density": self.kpt_density,
+            "ghost_basis": self.ghost_basis,
             "paired_odd_electrons": self.paired_odd_electrons,
         }
         return {
@@ -230,15 +244,15 @@ class GPAWEngine:
 
     def n_basis_functions(self, atoms: Atoms) -> int:
         """Number of LCAO functions, or in PW mode of plane waves at Gamma, or in FD mode of grid points."""
-        return gpaw_estimate.basis_size(self, checks.bare(atoms))
+        return gpaw_estimate.basis_size(self, self._bare(atoms))
 
     def memory_estimate_MB(self, atoms: Atoms) -> float:
         """Memory of one process that does the whole calculation, in MB, to about a factor of two."""
-        return gpaw_estimate.memory_MB(self, checks.bare(atoms))
+        return gpaw_estimate.memory_MB(self, self._bare(atoms))
 
     def calibrate(self, atoms: Atoms, *, iterations: int = 3) -> dict:
         """Seconds of an evaluation from a few SCF iterations and one force call; see `gpaw_estimate.calibrate`."""
-        atoms = checks.bare(atoms)
+        atoms = self._bare(atoms)
         self._require_computable(atoms)
         try:
             return gpaw_estimate.calibrate(self, atoms, iterations=iterations)
@@ -381,26 +395,7 @@ class GPAWEngine:
 
     def _validate(self):
         prepare_engines()
-        try:
-            from gpaw.dft import LegacyGPAWError, Parameters
-            from gpaw.xc import XC
-        except ImportError as error:
-            raise EnvironmentProblem(
-                f"gpaw cannot be imported ({error}): `make test` installs it, the installation page has pip and conda"
-            ) from error
-        try:
-            settings = copy.deepcopy({k: v for k, v in self._settings.items() if k != "extensions"})
-            parameters = Parameters(**settings, occupations=self._occupations_keyword(self.smearing))
-            xc = parameters.xc
-            functional = XC({"name": xc.name, **xc.kwargs}, legacy_gpaw=False)
-        except LegacyGPAWError as error:
-            raise ValueError(f"GPAW's new implementation has no such setting: {self._settings}") from error
-        except NameError as error:
-            built = "with" if checks.has_libxc() else "WITHOUT"
-            raise ValueError(f"`xc`: {error} (GPAW was built {built} LibXC)") from error
-        except (TypeError, KeyError, ValueError, AssertionError, AttributeError) as error:
-            words = str(error).replace("Parameters.__init__() ", "") or type(error).__name__
-            raise ValueError(f"GPAW does not take these settings ({words}): {settings}") from error
+        functional = checks.functional(self._settings, self._occupations_keyword(self.smearing))
         self._xc_setup_name = functional.get_setup_name()
         self.counts = PAWCounts(
             setups=self._settings.get("setups"), basis=self._settings.get("basis"), xc=functional, lcao=self._lcao

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -9,7 +10,10 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
+from solidqmmm.engines.gpaw_ghosts import ghosts_of, with_ghosts, without_ghosts
 from solidqmmm.engines.gpaw_setups import cap_charges
+from solidqmmm.errors import EnvironmentProblem
+from solidqmmm.system.vacant_sites import VacantSites
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +40,38 @@ def convergence(criteria) -> dict:
     return {"density": 1e-5, **(criteria or {})}
 
 
+def functional(settings: dict, occupations):
+    """GPAW's object for the functional, once its new implementation has taken all settings.
+
+    Args:
+        settings: GPAW's keywords but for occupations.
+        occupations: GPAW's keyword.
+
+    Raises:
+        ValueError: For settings that GPAW does not accept, in its words.
+        EnvironmentProblem: If GPAW is not installed.
+    """
+    try:
+        from gpaw.dft import LegacyGPAWError, Parameters
+        from gpaw.xc import XC
+    except ImportError as error:
+        raise EnvironmentProblem(
+            f"gpaw cannot be imported ({error}): `make test` installs it, the installation page has pip and conda"
+        ) from error
+    try:
+        taken = copy.deepcopy({k: v for k, v in settings.items() if k != "extensions"})
+        xc = Parameters(**taken, occupations=occupations).xc
+        return XC({"name": xc.name, **xc.kwargs}, legacy_gpaw=False)
+    except LegacyGPAWError as error:
+        raise ValueError(f"GPAW's new implementation has no such setting: {settings}") from error
+    except NameError as error:
+        built = "with" if has_libxc() else "WITHOUT"
+        raise ValueError(f"`xc`: {error} (GPAW was built {built} LibXC)") from error
+    except (TypeError, KeyError, ValueError, AssertionError, AttributeError) as error:
+        words = str(error).replace("Parameters.__init__() ", "") or type(error).__name__
+        raise ValueError(f"GPAW does not take these settings ({words}): {taken}") from error
+
+
 def require_sound(atoms: Atoms):
     """Refuses no atoms, no box, positions that are not finite, and atoms closer than 0.5 angstrom.
 
@@ -55,6 +91,11 @@ def require_sound(atoms: Atoms):
     from matscipy.neighbours import neighbour_list
 
     i, j, d = neighbour_list("ijd", atoms, 0.5)
+    if len(d) and ghosts_of(atoms)[[i[0], j[0]]].any():
+        raise ValueError(
+            f"an atom is {d[0]:.3f} A from a vacant site that holds basis functions (ghost_basis), closer than 0.5 A: leave "
+            "ghost_basis out where atoms move into the vacancy"
+        )
     if len(d):
         k = int(np.argmin(d))
         raise ValueError(
@@ -120,20 +161,25 @@ def mode_dict(mode, ecut, h) -> dict:
     return mode
 
 
-def bare(atoms: Atoms) -> Atoms:
-    """Only what determines the calculation; GPAW synchronizes positions in place, and must not touch the caller's."""
+def bare(atoms: Atoms, *, ghosts: bool = False) -> Atoms:
+    """Only what determines the calculation; GPAW synchronizes positions in place, and must not touch the caller's.
+
+    Args:
+        atoms: The caller's.
+        ghosts: Whether the vacant sites that the atoms carry become ghosts behind them (`gpaw_ghosts`).
+    """
     bare = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     bare.set_initial_magnetic_moments(atoms.get_initial_magnetic_moments())
     if "cap_charge" in atoms.arrays:
         bare.set_array("cap_charge", np.array(atoms.arrays["cap_charge"], dtype=float))
-    return bare
+    return with_ghosts(bare, VacantSites.of(atoms)) if ghosts else bare
 
 
 def kind(atoms: Atoms) -> tuple:
     """What must be equal for a warm start."""
     return (
         atoms.numbers.tobytes(), atoms.cell.array.tobytes(), atoms.pbc.tobytes(), cap_charges(atoms).tobytes(),
-        atoms.get_initial_magnetic_moments().tobytes(),
+        ghosts_of(atoms).tobytes(), atoms.get_initial_magnetic_moments().tobytes(),
     )  # fmt: skip
 
 
@@ -188,7 +234,7 @@ def references(xc, *, lcao: bool) -> list[str]:
 
 
 def moments(atoms: Atoms, magmoms, n_electrons) -> np.ndarray:
-    """Initial moments in Bohr magnetons, shape=(n,): see `GPAWEngine`.
+    """Initial moments in Bohr magnetons, shape=(n,): see `GPAWEngine`; ghosts have none.
 
     Args:
         atoms: The arrangement.
@@ -198,14 +244,15 @@ def moments(atoms: Atoms, magmoms, n_electrons) -> np.ndarray:
     Raises:
         ValueError: For moments that are not as many as the atoms.
     """
+    real = without_ghosts(atoms)
     if isinstance(magmoms, dict):
-        return np.array([float(magmoms.get(symbol, 0.0)) for symbol in atoms.symbols])
-    if magmoms is not None:
-        magmoms = np.asarray(magmoms, dtype=float)
-        if magmoms.shape != (len(atoms),):
-            raise ValueError(f"`magmoms` has shape {magmoms.shape}, expected ({len(atoms)},), or a dict by element")
-        return magmoms
-    found = atoms.get_initial_magnetic_moments()
-    if not found.any() and is_odd(n_electrons()):
-        found = np.full(len(atoms), 1.0 / len(atoms))
-    return found
+        found = np.array([float(magmoms.get(symbol, 0.0)) for symbol in real.symbols])
+    elif magmoms is not None:
+        found = np.asarray(magmoms, dtype=float)
+        if found.shape != (len(real),):
+            raise ValueError(f"`magmoms` has shape {found.shape}, expected ({len(real)},), or a dict by element")
+    else:
+        found = real.get_initial_magnetic_moments()
+        if not found.any() and is_odd(n_electrons()):
+            found = np.full(len(real), 1.0 / len(real))
+    return np.append(found, np.zeros(len(atoms) - len(real)))

@@ -15,6 +15,7 @@ from ase import Atoms
 from scipy.spatial import cKDTree
 
 from solidqmmm.engines.gpaw_checks import require_sound
+from solidqmmm.engines.gpaw_ghosts import without_ghosts
 from solidqmmm.engines.protocols import FieldResponse
 from solidqmmm.system.point_charges import PointCharges, RepulsiveCores
 
@@ -147,7 +148,7 @@ def require_possible(atoms: Atoms, field: ExternalField, charge: float):
     ):
         if len(positions) == 0:
             continue
-        nuclei, owner = _images(atoms)
+        nuclei, owner = _images(without_ghosts(atoms))
         if atoms.pbc.all():
             positions = atoms.cell.cartesian_positions(atoms.cell.scaled_positions(positions) % 1.0)
         distances, nearest = cKDTree(nuclei).query(positions)

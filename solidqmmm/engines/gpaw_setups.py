@@ -15,6 +15,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from solidqmmm.engines.gpaw_ghosts import ghost_setup, ghosts_of
+
 # The projectors and radius (bohr) of GPAW's own hydrogen, gpaw.atom.generator2.parameters['H1'].
 _PROJECTORS, _RADIUS = "1s,s,p", 0.9
 _SMALLEST, _LARGEST = 0.2, 1.9
@@ -99,17 +101,17 @@ def reduced_basis(basis, name: str):
 
 
 def setups_and_basis(atoms, *, setups, basis, xc_setup_name: str, lcao: bool):
-    """GPAW's keywords `setups` and `basis` with an entry by atom index for every fractional cap.
+    """GPAW's keywords `setups` and `basis` with an entry by atom index for every fractional cap and every ghost.
 
     Args:
-        atoms: The arrangement, perhaps with the array `cap_charge`.
+        atoms: The arrangement, perhaps with the array `cap_charge`, and with ghosts.
         setups, basis: What the user asked for (GPAW's forms, by element).
         xc_setup_name: Functional of the PAW setups.
         lcao: Whether a basis is needed.
     """
     charges = cap_charges(atoms)
-    fractional = np.flatnonzero(np.isfinite(charges))
-    if len(fractional) == 0:
+    fractional, ghosts = np.flatnonzero(np.isfinite(charges)), np.flatnonzero(ghosts_of(atoms))
+    if len(fractional) + len(ghosts) == 0:
         return setups, basis
     setups = {"default": setups or "paw"} if not isinstance(setups, dict) else dict(setups)
     by_name = basis if isinstance(basis, dict) else {"default": basis}
@@ -120,6 +122,9 @@ def setups_and_basis(atoms, *, setups, basis, xc_setup_name: str, lcao: bool):
         wanted = by_name.get("H", by_name.get("default"))
         if wanted or lcao:
             basis[int(i)] = _shared_basis(float(charges[i]), xc_setup_name, wanted or "dzp")
+    for i in ghosts:
+        symbol = atoms.symbols[i]
+        setups[int(i)] = ghost_setup(symbol, by_name.get(symbol, by_name.get("default")) or "dzp")
     return setups, basis or None
 
 
@@ -145,24 +150,25 @@ class PAWCounts:
 
     def valence_electrons(self, atoms) -> float:
         """Number of valence electrons of the neutral atoms (fractional caps counted as they are)."""
-        return float(sum(self._kind(number, charge)[0] for number, charge in _kinds(atoms)))
+        return float(sum(self._kind(*kind)[0] for kind in _kinds(atoms)))
 
     def basis_functions(self, atoms) -> int:
         """Number of LCAO functions."""
-        return int(sum(self._kind(number, charge)[1] for number, charge in _kinds(atoms)))
+        return int(sum(self._kind(*kind)[1] for kind in _kinds(atoms)))
 
     def projectors(self, atoms) -> int:
         """Number of PAW projector functions."""
-        return int(sum(self._kind(number, charge)[2] for number, charge in _kinds(atoms)))
+        return int(sum(self._kind(*kind)[2] for kind in _kinds(atoms)))
 
-    def _kind(self, number, charge):
-        key = (number, charge)
+    def _kind(self, number, charge, ghost):
+        key = (number, charge, ghost)
         if key not in self._of_kind:
             from ase import Atoms
             from gpaw.setup import Setups
 
             atom = Atoms(numbers=[number])
             atom.set_array("cap_charge", np.array([0.0 if charge is None else charge]))
+            atom.set_array("ghost", np.array([ghost]))
             setups, basis = setups_and_basis(atom, **self._keywords)
             made = Setups(
                 atom.numbers,
@@ -176,4 +182,7 @@ class PAWCounts:
 
 def _kinds(atoms):
     charges = cap_charges(atoms)
-    return [(int(number), None if np.isnan(q) else float(q)) for number, q in zip(atoms.numbers, charges)]
+    return [
+        (int(number), None if np.isnan(q) else float(q), bool(ghost))
+        for number, q, ghost in zip(atoms.numbers, charges, ghosts_of(atoms))
+    ]

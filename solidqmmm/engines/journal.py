@@ -23,6 +23,7 @@ from solidqmmm.engines.protocols import (
 )
 from solidqmmm.runtime import agree_on_failure, is_root, world
 from solidqmmm.system.point_charges import PointCharges, RepulsiveCores
+from solidqmmm.system.vacant_sites import VacantSites
 
 logger = logging.getLogger(__name__)
 
@@ -33,9 +34,9 @@ class JournaledEngine:
     """An engine whose finished evaluations are kept in a folder, one small file each.
 
     The file's name is the sha256 of species, positions (rounded to 1e-9 angstrom), cell, pbc, cap charges, initial
-    moments, whether stress was asked for, and the engine's `describe()`; so a change of settings or versions never
-    reads old numbers. A file appears whole or not at all (temporary file, fsync, rename); a truncated one is ignored
-    and computed again. Rank 0 reads and writes.
+    moments, vacant sites, whether stress was asked for, and the engine's `describe()`; so a change of settings or
+    versions never reads old numbers. A file appears whole or not at all (temporary file, fsync, rename); a truncated one
+    is ignored and computed again. Rank 0 reads and writes.
 
     `info["seconds"]` is the wall time of the evaluation when it was computed.
 
@@ -112,7 +113,17 @@ class JournaledEngine:
             np.array([stress], dtype=np.int8),
         ):
             _add(digest, array)
+        vacant = VacantSites.of(atoms)
+        if len(vacant):
+            for array in (vacant.numbers.astype(np.int64), _rounded(vacant.positions)):
+                _add(digest, array)
         return digest.hexdigest()
+
+    def forget(self):
+        """The engine's next evaluation starts as its first one did, where it can."""
+        forget = getattr(self.engine, "forget", None)
+        if forget is not None:
+            forget()
 
     def describe(self) -> dict:
         """The wrapped engine's description: a journal does not change the numbers."""

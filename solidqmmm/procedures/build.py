@@ -215,6 +215,7 @@ class Model:
             bond_rules=self.bond_rules,
             periodic_axes=self.study.caps.periodic_axes,
             stretch=stretch,
+            vacant=None if self.defect is None or crystal is self.perfect else self.defect.vacant_sites,
         )
 
     # --- couplings --------------------------------------------------------------------------------------------

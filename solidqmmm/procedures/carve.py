@@ -15,10 +15,13 @@ from solidqmmm.system.caps import CapRules
 from solidqmmm.system.cluster import Cluster, LinkAtoms
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.partition import Partition
+from solidqmmm.system.vacant_sites import VacantSites
 
 logger = logging.getLogger(__name__)
 
 _MAX_GROWTH = 4
+# A vacant site farther than this from every quantum atom is not the cluster's (angstrom).
+_VACANT_WITHIN = 4.0
 
 
 def complete_partition(crystal: Crystal, partition: Partition, rules: CapRules, bond_rules: BondRules) -> Partition:
@@ -66,6 +69,7 @@ def carve(
     bond_rules: BondRules | None = None,
     periodic_axes=(),
     stretch=None,
+    vacant: VacantSites | None = None,
 ) -> Cluster:
     """Cuts the quantum atoms out of the crystal and closes the cut bonds.
 
@@ -76,6 +80,7 @@ def carve(
         bond_rules: Who is bonded.
         periodic_axes: Indices of the host's cell vectors along which the cluster is periodic (line defects, fronts).
         stretch: Lattice matching A, shape=(3, 3): the engine sees x A.
+        vacant: Sites that atoms have left; those within 4 angstrom of a quantum atom go into the cluster.
 
     Returns:
         The cluster. Its engine cell has `rules.vacuum` on every side along directions that are not periodic.
@@ -117,9 +122,17 @@ def carve(
         host_pbc=crystal.pbc,
         offset=np.zeros(3),
         stretch=stretch,
+        vacant=_vacant(vacant, crystal, partition, positions),
     )
     cell, offset = engine_cell(draft.engine_positions(reference, crystal.cell), crystal.cell @ stretch, periodic_axes, rules)
     return draft.placed(cell, offset)
+
+
+def _vacant(sites: VacantSites | None, crystal: Crystal, partition: Partition, positions) -> VacantSites:
+    if sites is None:
+        return VacantSites()
+    images = unwrapped(sites.positions, partition.centre, crystal.cell, crystal.pbc)
+    return sites.with_positions(images).near(positions, _VACANT_WITHIN)
 
 
 def engine_cell(positions, host_cell, periodic_axes, rules: CapRules) -> tuple[np.ndarray, np.ndarray]:

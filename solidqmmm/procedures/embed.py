@@ -46,9 +46,14 @@ def engine_settings(study: Study, crystal: Crystal, partition: Partition, potent
     """The study's section `qm` with the charge of the cluster filled in, where the engine has one.
 
     Raises:
-        ValueError: If the study states another charge; both sums are named.
+        ValueError: If the study states another charge, both sums named; for ghost functions without a cluster.
     """
     settings = parse_settings(study.qm)
+    if study.region is None and study.defect is not None and getattr(settings, "ghost_basis", False):
+        raise ValueError(
+            "qm.ghost_basis: only the cluster of a `region` knows its vacant sites, and this study's engine computes the "
+            "whole cell: leave it out (in Python, `VacantSites(...).written_to(atoms)` tells the engine)"
+        )
     if not is_additive(study) or "charge" not in type(settings).model_fields:
         return settings
     needed = cluster_charge(crystal, partition, potential, charge)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from ase import Atoms
 
 from solidqmmm.physics import link_atoms
 from solidqmmm.physics.geometry import unwrapped
+from solidqmmm.system.vacant_sites import VacantSites
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +89,8 @@ class Cluster:
         host_pbc: Periodic directions of the host, shape=(3,).
         offset: Translation from host to engine coordinates in angstrom, shape=(3,).
         stretch: Lattice matching A, shape=(3, 3): the engine sees x A (see coupling/matching); 1 without matching.
+        vacant: Sites among the quantum atoms that atoms have left, at carving, in the host's coordinates. They follow the
+            host's cell and nothing else.
     """
 
     region: np.ndarray
@@ -102,6 +105,7 @@ class Cluster:
     host_pbc: np.ndarray
     offset: np.ndarray
     stretch: np.ndarray = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+    vacant: VacantSites = field(default_factory=VacantSites)
 
     def __post_init__(self):
         for name, dtype in (
@@ -155,9 +159,12 @@ class Cluster:
 
     def reference_in(self, host_cell) -> np.ndarray:
         """The reference, deformed affinely with the host's cell, in angstrom, shape=(n_region, 3)."""
+        return self._deformed(self.reference, host_cell)
+
+    def _deformed(self, positions, host_cell) -> np.ndarray:
         if np.array_equal(host_cell, self.host_cell):
-            return self.reference
-        return self.reference @ np.linalg.solve(self.host_cell, host_cell)
+            return positions
+        return positions @ np.linalg.solve(self.host_cell, host_cell)
 
     def _bond_ends(self, positions, host_cell):
         """Positions of X and of the bonded image of Y as the engine sees them (stretched), each of shape=(n_caps, 3)."""
@@ -210,7 +217,8 @@ class Cluster:
         return positions[self.caps.outer] + self.caps.shift @ host_cell
 
     def to_atoms(self, positions=None, host_cell=None) -> Atoms:
-        """What the engine sees, as ASE Atoms with arrays `region` ('core', 'buffer', 'cap') and `host_index` (-1 for caps).
+        """What the engine sees, as ASE Atoms with arrays `region` ('core', 'buffer', 'cap') and `host_index` (-1 for caps),
+        and with the vacant sites (`VacantSites.of`) if there are any.
 
         Args:
             positions: Contiguous positions of the region; those at carving by default.
@@ -229,7 +237,8 @@ class Cluster:
         atoms.set_array("host_index", np.concatenate([self.quantum, np.full(len(self.caps), -1)]))
         if not np.isnan(self.caps.charges).all():
             atoms.set_array("cap_charge", np.concatenate([np.full(self.n_quantum, np.nan), self.caps.charges]))
-        return atoms
+        sites = self._deformed(self.vacant.positions, host_cell) @ self.stretch + self.offset
+        return self.vacant.with_positions(sites).written_to(atoms)
 
     def with_caps(self, caps: LinkAtoms) -> Cluster:
         """The same cluster with other caps."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from ase.data import atomic_numbers
 
 from solidqmmm.errors import StructureError
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.partition import BUFFER, CORE, HOST, Partition
+from solidqmmm.system.vacant_sites import VacantSites
 
 KINDS = ("vacancy", "substitution", "interstitial")
 
@@ -52,6 +54,13 @@ class Defect:
     def atom(self, n_atoms: int) -> int | None:
         """Index of the defect's own atom in the crystal of `n_atoms` with the defect; None for a vacancy."""
         return {"vacancy": None, "substitution": self.site, "interstitial": n_atoms - 1}[self.kind]
+
+    @property
+    def vacant_sites(self) -> VacantSites:
+        """The site that a vacancy leaves, in the perfect crystal; none for other defects."""
+        if self.kind != "vacancy":
+            return VacantSites()
+        return VacantSites([atomic_numbers[self.element]], [self.position])
 
     def to_perfect(self, indices) -> np.ndarray:
         """Indices in the perfect crystal of atoms of the crystal with the defect; -1 for an interstitial's own atom."""
