@@ -66,6 +66,27 @@ def in_cell(crystal: Crystal, cell: str, *, symprec: float = 1e-2) -> Crystal:
     return _with_vectors(tagged, M).strained(dataset.std_rotation_matrix)
 
 
+def primitive_cell(crystal: Crystal, *, symprec: float = 1e-3) -> Crystal:
+    """One primitive cell of `crystal`, in the orientation that it has; itself if it is one, or no symmetry is found.
+
+    Args:
+        crystal: Periodic in three directions.
+        symprec: Distance within which atoms count as translations of each other, in angstrom.
+    """
+    import spglib
+
+    scaled = crystal.positions @ np.linalg.inv(crystal.cell)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        dataset = spglib.get_symmetry_dataset((crystal.cell, scaled, crystal.numbers), symprec=symprec)
+    if dataset is None:
+        return crystal
+    M = _CENTRING[dataset.international[0]] @ np.linalg.inv(dataset.transformation_matrix).T
+    if abs(abs(np.linalg.det(M)) - 1) < 1e-6:
+        return crystal
+    return _with_vectors(crystal, M)
+
+
 def _with_vectors(crystal: Crystal, M: np.ndarray) -> Crystal:
     """In the cell M @ cell, where M is rational: repeated until it holds that cell, then reduced to it."""
     denominator = lcm(*(_denominator(x) for x in M.flat))
