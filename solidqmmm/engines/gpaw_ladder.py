@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from solidqmmm.errors import EngineError, SolidQMMMError
-from solidqmmm.runtime import is_root
+from solidqmmm.runtime import is_root, world
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,19 @@ def translated(error: Exception, *, directory=None) -> SolidQMMMError:
             " -- gpaw-data ships PAW setups for LDA, PBE, RPBE and revPBE; another functional needs setups of its own "
             "(GPAW's `gpaw dataset`) in GPAW_SETUP_PATH"
         )
+    if isinstance(error, AssertionError | AttributeError) and world().size > 1 and not has_scalapack():
+        hint = (
+            f" -- GPAW is built without ScaLAPACK: its modes pw and fd then divide nothing but k-points and spins among "
+            f"ranks. Use mode lcao, one rank instead of {world().size}, or as many k-points as ranks"
+        )
     return EngineError(f"GPAW says: {type(error).__name__}{': ' + words if words else ''}{hint}", directory=directory)
+
+
+def has_scalapack() -> bool:
+    """Whether GPAW was built with ScaLAPACK."""
+    from gpaw import cgpaw
+
+    return hasattr(cgpaw, "new_blacs_context")
 
 
 def saved(atoms, folder: Path) -> Path:

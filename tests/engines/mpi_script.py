@@ -41,6 +41,12 @@ def main(folder: Path, with_gpaw: bool):
         for name, fft in (("gpaw-grid", False), ("gpaw-fft", True)):
             with GPAWEngine(basis="sz(dzp)", h=0.3, fft_potential=fft, log=folder / "gpaw.txt") as engine:
                 results[name] = numbers(engine, in_cubic_box("H2", 6.0))
+        results["waves"] = "computed"
+        try:
+            with GPAWEngine(mode="pw", ecut=150) as engine:
+                engine.evaluate(in_cubic_box("H2", 4.0))
+        except EngineError as error:
+            results["waves"] = str(error)
     everywhere = world().allgather(json.dumps(results))
     assert len(set(everywhere)) == 1, "the ranks disagree"
     if is_root():
