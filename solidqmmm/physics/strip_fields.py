@@ -84,11 +84,11 @@ def displacements(x, y, strain: float, height: float, mode: str = "I") -> np.nda
     x, y = np.broadcast_arrays(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
     side = np.where(y < 0, -1.0, 1.0)
     z = x + 1j * np.minimum(np.abs(y), height / 2)
-    # behind the tip the exponential overflows; artanh(t) has reached i pi/2 there
+    # behind the tip the exponential overflows; w has long reached the edges' value there
     z = np.maximum(z.real, -50 * height) + 1j * z.imag
     t = np.sqrt(-np.expm1(-2 * np.pi * z / height))
-    t = np.where(t.imag < 0, -t, t)
-    w = strain * height / np.pi * np.arctanh(t).imag
+    # artanh t = ln(1 + t) + pi z/h, which stays exact where t goes to 1; above the crack t lies in the first quadrant
+    w = strain * height / np.pi * (np.arctan2(np.abs(t.imag), 1 + t.real) + np.pi * z.imag / height)
     u = np.zeros((*x.shape, 3))
     u[..., 1 if require_mode(mode) == "I" else 0] = side * w
     return u

@@ -146,7 +146,7 @@ def _sizes(system, size_A, front_repeats, axes: CrackAxes) -> tuple[float, float
         raise ValueError(f"`front_repeats` must be at least 1, got {front_repeats}")
     if len(given) == 3:
         period = axes.front_period
-        if given[2] < 0.99 * period:
+        if given[2] < 0.95 * period:
             raise ValueError(
                 f"the {system} is {given[2]:g} A thin along its front [{' '.join(map(str, axes.front))}], where the crystal "
                 f"repeats after {period:.4f} A: give at least that as the third of `size_A`, or leave it out"

@@ -1,0 +1,162 @@
+"""The tip of a crack system as it goes: bonds of the perfect crystal that are broken, and atoms that lack neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from solidqmmm.physics.crack_tip import foremost_connected, in_void, under_coordinated
+from solidqmmm.system.bonds import BondRules, pairs_within
+from solidqmmm.system.crack import CrackSystem
+
+# A bond is broken beyond this stretch: in metals second neighbours are 1.15 (bcc) or 1.41 (fcc) times as far as first ones,
+# and bonds ahead of a loaded tip stretch by a fifth before they break.
+BROKEN = 1.35
+# A sphere without atoms of this radius, in lengths of a bond, fits into no crystal and no vacancy.
+_VOID = 1.2
+
+
+@dataclass(frozen=True, eq=False)
+class CrackTip:
+    """Where the crack ends.
+
+    Attributes:
+        x, y: Present position of the middle of the foremost broken bond (the mean over slices of the front), angstrom.
+        reference_x: x of the tip in the perfect crystal, midway between the last broken and the first whole bond, angstrom:
+            `CrackSystem.far_field` takes it as `tip_x`.
+        atoms: Ends of the foremost broken bonds, indices, shape=(m,).
+        profile: x of the tip in each slice of the front, angstrom, shape=(slices,).
+    """
+
+    x: float
+    y: float
+    reference_x: float
+    atoms: np.ndarray
+    profile: np.ndarray
+
+
+class TipTracker:
+    """Finds the tip of a crack system from positions alone.
+
+    A point of the surface is a nearest-neighbour bond of the perfect crystal that is broken, and either lacks neighbours at
+    one of its ends or has its middle in a void. Bonds across a slip plane are broken too, but their atoms have found others;
+    those of a reconstructed surface have as well, but there is nothing between them.
+
+    Args:
+        system: The crack.
+        rules: Who is bonded.
+        factor: Stretch beyond which a bond is broken.
+        band: Half height around the crack plane in which bonds are looked at, angstrom; half of the free size by default.
+        link: Distance within which broken bonds hang together, angstrom; by default 1.5 times that of successive bonds that
+            the crack cuts.
+        slices: Into how many slices the front is cut; its periods by default.
+    """
+
+    def __init__(
+        self,
+        system: CrackSystem,
+        *,
+        rules: BondRules | None = None,
+        factor: float = BROKEN,
+        band: float | None = None,
+        link: float | None = None,
+        slices: int | None = None,
+    ):
+        from scipy.spatial import cKDTree
+
+        self.system, self.factor = system, float(factor)
+        self.slices = system.repeats if slices is None else slices
+        perfect = system.perfect
+        self.period = float(perfect.cell[2, 2])
+        near = np.abs(perfect.positions[:, 1] - system.tip[1]) < (
+            system.free_size / 2 if band is None else band
+        )
+        table = (rules or BondRules()).matrix(perfect.numbers)
+        bonds = pairs_within(perfect, np.flatnonzero(near), table)
+        # twice in the list: once each; a front shorter than two bonds has both images of a pair, which stay
+        first = (bonds.i < bonds.j) | ((bonds.i == bonds.j) & (bonds.vector[:, 2] > 0))
+        start = perfect.positions[bonds.i[first]]
+        self.i, self.j, vector = bonds.i[first], bonds.j[first], bonds.vector[first]
+        self.lengths = np.linalg.norm(vector, axis=1)
+        self.images = vector[:, 2] - (perfect.positions[self.j, 2] - start[:, 2])
+        self.middles = start + vector / 2
+        self.cutoff = self.factor * self.lengths.min()
+        y = start[:, 1] - system.tip[1]
+        self.cut = (y < 0) != (y + vector[:, 1] < 0)
+        if not self.cut.any():
+            raise ValueError(
+                "no bond crosses the crack plane: give `rules` with longer bonds (weakly bound layers have none by their "
+                "covalent radii)"
+            )
+        self._cut_x = np.sort(self.middles[self.cut, 0])
+        if link is None:
+            ahead = self.middles[self.cut]
+            steps = np.diff(np.unique(np.round(ahead[:, 0], 2)))
+            across, _ = cKDTree(ahead).query(ahead, k=2)
+            link = 1.5 * max(float(np.median(across[:, 1])), float(steps.max()))
+        self.link = link
+        short, n = self.lengths < self.cutoff, len(system)
+        self._full = np.bincount(self.i[short], minlength=n) + np.bincount(self.j[short], minlength=n)
+
+    def broken_bonds(self, positions) -> np.ndarray:
+        """Which bonds are longer than they may be, shape=(m,)."""
+        return self._lengths(positions) > self.factor * self.lengths
+
+    def _lengths(self, positions) -> np.ndarray:
+        d = positions[self.j] - positions[self.i]
+        d[:, 2] += self.images
+        return np.sqrt(np.einsum("ij,ij->i", d, d))
+
+    def _present(self, positions, bonds) -> np.ndarray:
+        """Middles of bonds as they are, shape=(m, 3)."""
+        middles = (positions[self.i[bonds]] + positions[self.j[bonds]]) / 2
+        middles[:, 2] += self.images[bonds] / 2
+        return middles
+
+    def find(self, positions) -> CrackTip | None:
+        """The tip at positions of all atoms in angstrom (near those of the perfect crystal), shape=(n, 3).
+
+        None if no broken bond is left at the mouth of the crack: it is closed.
+        """
+        positions = np.asarray(positions, dtype=float)
+        where = np.flatnonzero(self.broken_bonds(positions))
+        if len(where):
+            ends = np.unique(np.concatenate([self.i[where], self.j[where]]))
+            lacking = np.zeros(len(positions), dtype=bool)
+            lacking[ends] = under_coordinated(
+                positions, ends, self.cutoff, self._full[ends], period=self.period
+            )
+            surface = lacking[self.i[where]] | lacking[self.j[where]]
+            rest = where[~surface]
+            void = _VOID * self.lengths[rest]
+            surface[~surface] = in_void(positions, self._present(positions, rest), void, period=self.period)
+            where = where[surface]
+        if len(where) == 0:
+            return None
+        points = self.middles[where]
+        found = foremost_connected(
+            points, self._mouth(points), link=self.link, period=self.period, slices=self.slices
+        )
+        if found is None:
+            return None
+        ends = where[found.points]
+        present = self._present(positions, ends)
+        reference = self.middles[ends, 0]
+        ahead = np.array([self._next_bond(x) for x in reference])
+        return CrackTip(
+            float(present[:, 0].mean()),
+            float(present[:, 1].mean()),
+            float(((reference + ahead) / 2).mean()),
+            np.unique([self.i[ends], self.j[ends]]),
+            present[:, 0],
+        )
+
+    def _mouth(self, points) -> np.ndarray:
+        """Broken bonds of the outer half of the crack that was there at the start, near its plane."""
+        tip, left = self.system.tip, self.system.perfect.positions[:, 0].min()
+        return (points[:, 0] < (tip[0] + left) / 2) & (np.abs(points[:, 1] - tip[1]) < self.link)
+
+    def _next_bond(self, x: float) -> float:
+        k = np.searchsorted(self._cut_x, x + 0.05)
+        return float(self._cut_x[min(k, len(self._cut_x) - 1)])
