@@ -13,6 +13,7 @@ from solidqmmm.physics.crack_fields import CrackField, require_mode
 from solidqmmm.physics.crack_lattice import CrackAxes
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.partition import FROZEN, HOST, Partition
+from solidqmmm.system.unit_cell import symmetry_operations
 
 KINDS = ("strip", "cylinder")
 
@@ -75,6 +76,31 @@ class Cleavage:
     def griffith_K(self, mode: str) -> float:
         """The stress intensity in MPa sqrt(m) of a mode at which G = 2 gamma."""
         return self.field.stress_intensity(self.griffith_G_J_per_m2, mode)
+
+    @cached_property
+    def symmetry(self) -> dict:
+        """Space group, planes that symmetry makes of the crack plane and how those through the front are inclined to it,
+        and whether the front is normal to a mirror (else in-plane and antiplane strain mix).
+        """
+        group, rotations = symmetry_operations(self.unit)
+        images = {_without_sign(np.array(self.axes.plane) @ W) for W in rotations}
+        images.discard(_without_sign(np.array(self.axes.plane)))
+        normals = np.linalg.inv(self.unit.cell)
+        through = []
+        for image in sorted(images, reverse=True):
+            if np.dot(image, self.axes.front) == 0:
+                n = normals @ image
+                cosine = abs(n @ self.axes.rotation[1]) / np.linalg.norm(n)
+                through.append(
+                    {"plane": list(image), "inclination_deg": float(np.degrees(np.arccos(min(1.0, cosine))))}
+                )
+        mixing = np.abs(self.elastic_tensor[np.ix_([3, 4], [0, 1, 2, 5])]).max()
+        return {
+            "space_group": group,
+            "equivalent_planes": len(images) + 1,
+            "equivalent_planes_through_front": through,
+            "antiplane_strain_is_separate": bool(mixing < 1e-6 * np.abs(self.elastic_tensor).max()),
+        }
 
     @property
     def elastic_tensor_GPa(self) -> np.ndarray:
@@ -225,6 +251,7 @@ class CrackSystem:
             "rotation": axes.rotation.tolist(),
             "reduced_cell_A": axes.cell.tolist(),
             "reduced_cell_indices": axes.indices.tolist(),
+            "symmetry": cleavage.symmetry,
             "plane_spacing_A": axes.spacing,
             "front_period_A": axes.front_period,
             "growth_period_A": axes.growth_period,
@@ -246,3 +273,9 @@ class CrackSystem:
         if len(perfect) != len(self.perfect):
             raise ValueError(f"the crack has {len(self.perfect)} atoms, the other crystal {len(perfect)}")
         return replace(self, perfect=perfect)
+
+
+def _without_sign(plane) -> tuple[int, int, int]:
+    """A plane and its other side are one."""
+    plane = tuple(int(k) for k in plane)
+    return max(plane, tuple(-k for k in plane))

@@ -47,14 +47,7 @@ def in_cell(crystal: Crystal, cell: str, *, symprec: float = 1e-2) -> Crystal:
     tagged = crystal.with_arrays(input_site=np.arange(len(crystal)))
     if cell == "as_given" or not np.asarray(crystal.pbc).all():
         return tagged
-    import spglib
-
-    scaled = crystal.positions @ np.linalg.inv(crystal.cell)
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", DeprecationWarning
-        )  # spglib announces another way of saying "none found"
-        dataset = spglib.get_symmetry_dataset((crystal.cell, scaled, crystal.numbers), symprec=symprec)
+    dataset = _dataset(crystal, symprec)
     if dataset is None:
         raise StructureError(
             "no symmetry was found: check for overlapping atoms, or set `structure.cell: as_given`"
@@ -73,18 +66,35 @@ def primitive_cell(crystal: Crystal, *, symprec: float = 1e-3) -> Crystal:
         crystal: Periodic in three directions.
         symprec: Distance within which atoms count as translations of each other, in angstrom.
     """
-    import spglib
-
-    scaled = crystal.positions @ np.linalg.inv(crystal.cell)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        dataset = spglib.get_symmetry_dataset((crystal.cell, scaled, crystal.numbers), symprec=symprec)
+    dataset = _dataset(crystal, symprec)
     if dataset is None:
         return crystal
     M = _CENTRING[dataset.international[0]] @ np.linalg.inv(dataset.transformation_matrix).T
     if abs(abs(np.linalg.det(M)) - 1) < 1e-6:
         return crystal
     return _with_vectors(crystal, M)
+
+
+def symmetry_operations(crystal: Crystal, *, symprec: float = 1e-3) -> tuple[str, np.ndarray]:
+    """Space group, such as 'Fd-3m (227)', and its point operations on vectors of the cell; the identity where none is found.
+
+    Returns:
+        The name, and integer matrices W with x' = W x for fractional coordinates, without repetition, shape=(m, 3, 3).
+    """
+    dataset = _dataset(crystal, symprec)
+    if dataset is None:
+        return "P1 (1)", np.eye(3, dtype=int)[None]
+    return f"{dataset.international} ({dataset.number})", np.unique(dataset.rotations, axis=0)
+
+
+def _dataset(crystal: Crystal, symprec: float):
+    import spglib
+
+    scaled = crystal.positions @ np.linalg.inv(crystal.cell)
+    with warnings.catch_warnings():
+        # spglib announces another way of saying "none found"
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return spglib.get_symmetry_dataset((crystal.cell, scaled, crystal.numbers), symprec=symprec)
 
 
 def _with_vectors(crystal: Crystal, M: np.ndarray) -> Crystal:
