@@ -264,13 +264,13 @@ def test_resuming_the_host_is_exact_to_the_last_bit(tmp_path, ensemble):
 @pytest.mark.parametrize("scheme", ["subtractive", "force_mixing"])
 @pytest.mark.parametrize("ensemble", ["nve", "langevin"])
 def test_resuming_a_hybrid_with_new_engines(tmp_path, scheme, ensemble):
-    """A new LAMMPS engine puts its cluster elsewhere in its box: rounding, measured 1e-16 angstrom after 10 steps."""
+    """Engines forget what earlier calls left at every checkpoint: equal to the last bit."""
     thermostat = {} if ensemble == "nve" else {"temperature_K": 600.0}
     expected, got, whole, resumed = in_two_parts(tmp_path, scheme, ensemble=ensemble, **thermostat)
-    assert max(farthest(expected, got)) < 1e-11
+    assert farthest(expected, got) == [0.0, 0.0]
     assert whole.n_qm_calls == resumed.n_qm_calls == 21
     series = "total_energy_eV" if scheme == "subtractive" else "integrated_work_eV"
-    np.testing.assert_allclose(getattr(resumed, series), getattr(whole, series), atol=1e-9)
+    np.testing.assert_array_equal(getattr(resumed, series), getattr(whole, series))
 
 
 def test_resuming_nose_hoover_says_what_it_cannot(tmp_path):
@@ -481,7 +481,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint(tmp_path):
         ({"ensemble": "npt"}, "`ensemble` must be one of"),
         ({"temperature_K": 300.0}, "'nve' has no thermostat"),
         ({"ensemble": "nvt"}, "needs a positive `temperature_K`"),
-        ({"timestep_fs": 0.0}, "`timestep_fs` and `damping_fs` must be positive"),
+        ({"timestep_fs": 0.0}, "`timestep_fs` must be positive"),
         ({"every": 0}, "not below 1"),
         ({"resume": True}, "give `checkpoint`"),
     ],
@@ -520,3 +520,95 @@ def test_two_ranks_equal_one(tmp_path, on_ranks):
     one, two = (np.load(tmp_path / f"{name}.npy") for name in ("one", "two"))
     np.testing.assert_allclose(two, one, atol=1e-8, rtol=0)
     assert len(ase.io.read(tmp_path / "two.xyz", ":")) == 3
+
+
+# --- what goes along ------------------------------------------------------------------------------------------
+
+
+class Pusher:
+    """Pushes one atom by what it has counted so far, and ends the run at the third push."""
+
+    name, every = "pusher", 4
+
+    def __init__(self):
+        self.count, self.begun = np.zeros(1), 0
+
+    def begin(self, run):
+        self.begun += 1
+
+    def act(self, step, run):
+        self.count = self.count + 1
+        x = run.host.positions()
+        x[7, 1] += 0.01 * self.count[0]
+        run.host.set_positions(x)
+        if self.count[0] == 3:
+            run.stop("pushed enough")
+
+    def state(self):
+        return {"count": self.count}
+
+    def restore(self, state):
+        self.count = np.array(state["count"])
+
+
+def test_attendants_act_between_steps_resume_and_may_end_the_run(tmp_path):
+    options = HOT | {"every": 5, "checkpoint_every": 10}
+    with hybrid() as qmmm:
+        whole = run_dynamics(
+            qmmm, steps=30, checkpoint=tmp_path / "w.npz", attendants=[Pusher()], **options
+        )
+        expected = state_of(qmmm)
+    assert (whole.n_steps, whole.stop_reason) == (12, "pushed enough")
+    np.testing.assert_allclose(whole.times_fs, [0, 5, 10, 12])
+    with hybrid() as qmmm:
+        run_dynamics(qmmm, steps=10, checkpoint=tmp_path / "p.npz", attendants=[Pusher()], **options)
+    with hybrid() as qmmm:
+        pusher = Pusher()
+        resumed = run_dynamics(
+            qmmm, steps=30, checkpoint=tmp_path / "p.npz", resume=True, attendants=[pusher], **options
+        )
+        assert pusher.count[0] == 3
+        assert farthest(expected, state_of(qmmm)) == [0.0, 0.0]
+    np.testing.assert_array_equal(resumed.total_energy_eV, whole.total_energy_eV)
+
+
+def test_another_region_in_the_course_of_a_run():
+    """A correction may be replaced by one on other atoms: from there on the run is that of the other region."""
+
+    class Move:
+        name, every = "move", 3
+
+        def __init__(self, correction, partition):
+            self.correction, self.partition = correction, partition
+
+        def begin(self, run):
+            pass
+
+        def act(self, step, run):
+            if step == 3:
+                run.replace_correction(self.correction, self.partition)
+
+        def state(self):
+            return {}
+
+        def restore(self, state):
+            pass
+
+    with hybrid() as qmmm, LammpsEngine(TERSOFF) as quantum, LammpsEngine(SW) as classical:
+        crystal = qmmm.host.crystal
+        core = grown_by_hops(crystal, [100], 1, RULES)
+        partition = partition_from(crystal, core, grown_by_hops(crystal, core, 1, RULES))
+        other = Subtractive(
+            carve(crystal, partition, BARE, bond_rules=RULES), quantum, classical, classical_caps="bare"
+        )
+        result = run_dynamics(qmmm, steps=6, every=1, attendants=[Move(other, partition)], **HOT)
+        assert qmmm.coupling is other
+        assert (qmmm.partition.quantum == partition.quantum).all()
+        assert result.n_qm_calls == 8  # one more for the other region at step 3
+        forces = qmmm.forces()
+        with QMMM(crystal, SW, other, partition=partition) as plain:
+            plain.host.set_positions(qmmm.host.positions())
+            np.testing.assert_allclose(plain.forces(), forces, atol=1e-9)
+    # The jump of the energy where the region moves is the difference of two descriptions of the same atoms.
+    assert np.ptp(result.total_energy_eV[:3]) < 0.01
+    assert np.ptp(result.total_energy_eV[3:]) < 0.01

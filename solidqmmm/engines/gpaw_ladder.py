@@ -106,7 +106,7 @@ def saved(atoms, folder: Path) -> Path:
         from ase.io import write
 
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, atoms, format="extxyz")
+        write(path, atoms, format="extxyz", parallel=False)
     return path
 
 

@@ -20,6 +20,8 @@ from solidqmmm.engines.protocols import (
     FieldEvaluation,
     FieldResponse,
     Induced,
+    PotentialEvaluation,
+    SitePotentialEngine,
 )
 from solidqmmm.runtime import agree_on_failure, is_root, world
 from solidqmmm.system.point_charges import PointCharges, RepulsiveCores
@@ -179,9 +181,32 @@ class JournaledFieldEngine(JournaledEngine):
         return digest.hexdigest()
 
 
+class JournaledPotentialEngine(JournaledEngine):
+    """The same for an engine that tells its electrostatic potential."""
+
+    def evaluate_with_potentials(self, atoms: Atoms) -> PotentialEvaluation:
+        """What the engine says, or said. `info["journal"]` is "read" or "written"."""
+        key = hashlib.sha256(f"potentials {self.key(atoms)}".encode()).hexdigest()
+        return self._remembered(
+            key,
+            lambda path: _read_potentials(path, len(atoms)),
+            lambda: self.engine.evaluate_with_potentials(atoms),
+        )
+
+
+class JournaledFieldAndPotentialEngine(JournaledFieldEngine, JournaledPotentialEngine):
+    """The same for an engine that can do both."""
+
+
 def journaled(engine: Engine, folder) -> JournaledEngine:
-    """The engine with a journal in `folder`; it feels external charges if the engine does."""
-    return (JournaledFieldEngine if isinstance(engine, FieldEngine) else JournaledEngine)(engine, folder)
+    """The engine with a journal in `folder`; it feels external charges and tells its potential if the engine does."""
+    kinds = {
+        (False, False): JournaledEngine,
+        (True, False): JournaledFieldEngine,
+        (False, True): JournaledPotentialEngine,
+        (True, True): JournaledFieldAndPotentialEngine,
+    }
+    return kinds[isinstance(engine, FieldEngine), isinstance(engine, SitePotentialEngine)](engine, folder)
 
 
 # --- keys -------------------------------------------------------------------------------------------------------
@@ -242,8 +267,24 @@ def _read_field(path: Path, n_atoms: int, n_sites: int) -> FieldEvaluation | Non
         return None
 
 
+def _read_potentials(path: Path, n_atoms: int) -> PotentialEvaluation | None:
+    if not path.exists():
+        return None
+    try:
+        record = read_npz(path)
+        planes = tuple(record.pop(f"planes.{axis}") for axis in range(3))
+        record["energy"], record["info"] = float(record["energy"]), json.loads(str(record["info"]))
+        if record["forces"].shape != (n_atoms, 3) or record["site_potentials"].shape != (n_atoms,):
+            raise ValueError(f"{len(record['forces'])} forces for {n_atoms} atoms")
+        return PotentialEvaluation(**record, planar_potentials=planes)
+    except (*DAMAGED, TypeError) as error:
+        logger.warning("ignoring the damaged journal record %s (%s); computing again", path, error)
+        return None
+
+
 def _write(path: Path, evaluation: Evaluation):
     record = {field.name: getattr(evaluation, field.name) for field in fields(evaluation)}
+    record |= {f"planes.{axis}": row for axis, row in enumerate(record.pop("planar_potentials", ()))}
     record["info"] = json.dumps(evaluation.info)
     induced = record.pop("induced", None)
     if induced is not None:

@@ -135,6 +135,10 @@ class LammpsEngine:
             ],
         }
 
+    def forget(self):
+        """The next call starts as the first one did."""
+        self.close()
+
     def close(self):
         """Closes LAMMPS; a later call opens it again."""
         if self._session is not None:

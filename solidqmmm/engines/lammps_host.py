@@ -148,6 +148,14 @@ class LammpsHost:
         self.session.command(f"unfix {attachment.fix}")
         self._evaluated = False
 
+    def replace(self, correction: Correction, name: str = "correction"):
+        """Another correction, with other atoms, in the place of an attached one; LAMMPS is not set up anew for it."""
+        old = self._attachments[name]
+        attachment = Attachment(self, correction, old.fix)
+        self.session.lmp.set_fix_external_callback(old.fix, attachment)
+        self._attachments[name] = attachment
+        self._evaluated = False
+
     def _freeze_last(self):
         """Frozen atoms stay without force whatever is attached: their fix must come after the corrections'."""
         if not len(self.frozen):

@@ -33,6 +33,7 @@ class DynamicsState:
         n_qm_calls: Calls of the correction so far.
         at: Positions of the correction's atoms at its last call, shape=(m, 3), or None.
         given: What it gave there, or None; it is not asked for the same again.
+        kept: States of thermostat, attendants and stepper by name: plain JSON values and arrays by name.
     """
 
     step: int
@@ -47,6 +48,7 @@ class DynamicsState:
     n_qm_calls: int = 0
     at: np.ndarray | None = None
     given: Contribution | None = None
+    kept: dict = field(default_factory=dict)
 
     def save(self, path) -> Path:
         """Writes a neighbour, brings it to the disk, and gives it the name; rank 0 writes, all ranks call.
@@ -73,6 +75,11 @@ class DynamicsState:
         }
         arrays = {name: getattr(self, name) for name in ("positions", "velocities", "cell", "numbers")}
         arrays |= {f"series_{name}": np.asarray(column) for name, column in self.series.items()}
+        head["kept"] = {}
+        for name, state in self.kept.items():
+            is_array = {key: isinstance(value, np.ndarray) for key, value in state.items()}
+            head["kept"][name] = {key: value for key, value in state.items() if not is_array[key]}
+            arrays |= {f"kept_{name}/{key}": value for key, value in state.items() if is_array[key]}
         if self.given is not None:
             head |= {"given_energy": self.given.energy, "given_terms": self.given.terms}
             arrays |= {"given_at": self.at, "given_forces": self.given.forces}
@@ -105,6 +112,9 @@ class DynamicsState:
             raise SolidQMMMError(
                 f"{path} is no checkpoint of a dynamics run ({error}): remove it to start anew"
             ) from error
+        for key in [key for key in arrays if key.startswith("kept_")]:
+            name, _, key_of_state = key.removeprefix("kept_").partition("/")
+            head["kept"].setdefault(name, {})[key_of_state] = arrays.pop(key)
         given = None
         if "given_forces" in arrays:
             given = Contribution(

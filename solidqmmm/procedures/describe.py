@@ -75,5 +75,5 @@ def stored_structure(crystal: Crystal, partition: Partition | None, workdir: Pat
 
         atoms = crystal.to_atoms()
         atoms.arrays = {key: value for key, value in atoms.arrays.items() if np.asarray(value).dtype != object}
-        ase.io.write(Path(workdir) / name, atoms, format="extxyz")
+        ase.io.write(Path(workdir) / name, atoms, format="extxyz", parallel=False)
     return record

@@ -20,24 +20,40 @@ class Meter:
         host: The LammpsHost that it is attached to.
 
     Attributes:
-        calls: Number of calls.
+        exact: The correction.
+        scheme: What is asked: the correction, or what a stepper has put around it (`around`).
+        calls: Number of calls of the correction.
         work: -sum of mean force . displacement over the steps so far, in eV.
         moving: Whether time steps are being made; a set-up of LAMMPS (False) asks again for what is known.
         at: Positions at the last call in angstrom, shape=(n, 3), or None.
         given: What the correction gave there, or None.
         failed_at: Positions (angstrom) and half-step velocities (angstrom/ps) of all atoms, each of shape=(n_host, 3), at
             which a call during a step failed; None if none did.
+        failed_half: Whether those velocities are half a step behind; a stepper that went back to a whole step clears it.
     """
 
     def __init__(self, exact, host):
-        self.exact, self.host = exact, host
-        self.atoms, self.reference = exact.atoms, exact.reference
-        self.has_energy, self.needs_host_forces = exact.has_energy, exact.needs_host_forces
+        self.host = host
         self.calls, self.work = 0, 0.0
         self.moving = False
+        self._wrap = None
+        self.replace(exact)
+        self.failed_at: tuple[np.ndarray, np.ndarray] | None = None
+        self.failed_half = True
+
+    def around(self, wrap):
+        """From here on what is asked is wrap(correction), also of corrections that take its place."""
+        self._wrap = wrap
+        self.replace(self.exact)
+
+    def replace(self, exact):
+        """Goes on with another correction; calls and work count on."""
+        self.exact = exact
+        self.scheme = exact if self._wrap is None else self._wrap(exact)
+        self.atoms, self.reference = exact.atoms, exact.reference
+        self.has_energy, self.needs_host_forces = self.scheme.has_energy, exact.needs_host_forces
         self.at: np.ndarray | None = None
         self.given: Contribution | None = None
-        self.failed_at: tuple[np.ndarray, np.ndarray] | None = None
 
     def evaluate(self, positions, cell, host_forces=None) -> Contribution:
         """The correction at `positions`; in a set-up at the place where it was asked last, what it said there."""
@@ -45,7 +61,7 @@ class Meter:
             return self.given
         error = None
         try:
-            given = self.exact.evaluate(positions, cell, host_forces)
+            given = self.scheme.evaluate(positions, cell, host_forces)
             if not np.isfinite(given.forces).all():
                 raise EngineError("the correction gave forces that are not finite: look at the engine's log")
         except BaseException as caught:  # an interrupt, too, must leave a state to go on from
@@ -56,7 +72,7 @@ class Meter:
             if self.moving:
                 self.failed_at = self.host.positions(), self.host.velocities()
             raise
-        self.calls += 1
+        self.calls += getattr(self.scheme, "asked", True)
         if self.at is not None:
             self.work -= 0.5 * float(((self.given.forces + given.forces) * (positions - self.at)).sum())
         self.at, self.given = positions, given

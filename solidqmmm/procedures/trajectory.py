@@ -60,7 +60,8 @@ class Trajectory:
         results = {"forces": forces} if energy is None else {"forces": forces, "energy": energy}
         atoms.calc = SinglePointCalculator(atoms, **results)
         text = io.StringIO()
-        ase.io.write(text, atoms, format="extxyz")
+        # In parallel ASE would broadcast to ranks that do not listen, and their next collective call would get that.
+        ase.io.write(text, atoms, format="extxyz", parallel=False)
         with self.path.open("ab") as file:
             file.write(text.getvalue().encode())
             file.flush()

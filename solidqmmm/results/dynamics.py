@@ -32,6 +32,7 @@ class DynamicsResult(Result):
         trajectory_file: Name of the extxyz file in the run folder.
         restart_file: Name of the file to go on from.
         coupling, engine, host: Descriptions.
+        stop_reason: Why the run ended before its last step, or None.
         warnings: What a reader should know.
 
     Raises:
@@ -51,6 +52,7 @@ class DynamicsResult(Result):
     coupling: str = ""
     engine: str = ""
     host: str = ""
+    stop_reason: str | None = None
     warnings: list[str] = field(default_factory=list)
     times_fs: np.ndarray
     temperature_K: np.ndarray
