@@ -263,6 +263,11 @@ class LammpsHost:
             for attachment in resting:
                 attachment.rests = attachment.said = False
 
+    @property
+    def evaluated(self) -> bool:
+        """Whether energy and forces at the present positions are known."""
+        return self._evaluated
+
     def forget(self):
         """What was computed is computed again when it is next asked for: after work with `session` past this object."""
         self._evaluated = False

@@ -281,7 +281,9 @@ class Run:
         chunk = min(self.steps - self.step, *(period - self.step % period for period in periods))
         before = self.host.session.lmp.extract_global("ntimestep")
         try:
-            self.host.evaluate()  # a callback may have moved something
+            if not self.host.evaluated:  # a callback or an attendant has moved something
+                self.seed_noise()
+                self.host.evaluate()
             if self.meter is not None:
                 self.meter.moving = True
             if self.stepper is None:
