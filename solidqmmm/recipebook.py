@@ -2,11 +2,14 @@
 
 A recipe is a module with a docstring, `STUDY_SECTION` (name of its section in study files, or None) and a
 keyword-only `run(*, model, ..., workdir=None, progress=None) -> Result`. Its options are the other arguments of
-`run`: their annotations and defaults are the schema of the section, so that nothing is said twice.
+`run`: their annotations and defaults are the schema of the section, so that nothing is said twice. With
+`STUDY_SECTIONS = ("crack", "mode")` in place of `STUDY_SECTION` each option is a key of the study's top level: a section,
+where its annotation is a `Section`, or a single value.
 `figures(result)` is optional and returns matplotlib figures by name. `ENGINE_ALONE = True` is optional too: the recipe
 takes a study with `qm` and neither `host` nor `region`, whose engine computes the whole periodic cell; its model has no
 `potential` and cannot be opened, and `model.engine` is what it works with. `INSTEAD_OF_CRYSTAL` is optional as well: the
 name of an option (of a file) with which the study needs no crystal; `model` then has nothing but its `study`.
+`PLACES_REGION = True`: the recipe makes a crystal of its own and places the quantum region there; `model.partition` has none.
 """
 
 from __future__ import annotations
@@ -25,7 +28,8 @@ from types import ModuleType
 from pydantic import BaseModel, ConfigDict, create_model
 from pydantic.errors import PydanticSchemaGenerationError
 
-from solidqmmm.system.study import RecipeSchema, Schemas, Study
+from solidqmmm.system.study import Schemas, Study
+from solidqmmm.system.study_recipe import RecipeSchema
 from solidqmmm.system.study_sections import beside
 
 # What a recipe is handed by whoever runs it, and no study can say.
@@ -55,6 +59,16 @@ class Recipe:
         return getattr(self.module, "STUDY_SECTION", None)
 
     @property
+    def sections(self) -> tuple[str, ...]:
+        """Names of its sections at the top level of a study, where it owns several; empty for all others."""
+        return tuple(getattr(self.module, "STUDY_SECTIONS", ()))
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of a study that it reads itself."""
+        return self.sections or (() if self.section is None else (self.section,))
+
+    @property
     def engine_alone(self) -> bool:
         """Whether it takes a crystal that the engine computes alone, without a host."""
         return bool(getattr(self.module, "ENGINE_ALONE", False))
@@ -63,6 +77,11 @@ class Recipe:
     def instead_of_crystal(self) -> str | None:
         """The option with which a study needs no crystal, or None."""
         return getattr(self.module, "INSTEAD_OF_CRYSTAL", None)
+
+    @property
+    def places_region(self) -> bool:
+        """Whether it places the quantum region itself."""
+        return bool(getattr(self.module, "PLACES_REGION", False))
 
     @property
     def takes_executor(self) -> bool:
@@ -160,13 +179,25 @@ def options_of(function, title: str, handed_in=HANDED_IN) -> type[BaseModel]:
 
 
 def described_options(schema: type[BaseModel]) -> list[tuple[str, str, str]]:
-    """Rows of name, type and default."""
+    """Rows of name, type and default; the keys of a section follow it, as `crack.plane`."""
     rows = []
     for name, info in schema.model_fields.items():
+        if inner := section_in(info.annotation):
+            needed = "required" if info.is_required() else "may be left out"
+            rows.append((name, "section", needed))
+            rows += [(f"{name}.{key}", *rest) for key, *rest in described_options(inner)]
+            continue
         kind = inspect.formatannotation(info.annotation).replace("typing.", "")
         default = "required" if info.is_required() else repr(info.get_default(call_default_factory=True))
         rows.append((name, kind, default))
     return rows
+
+
+def section_in(annotation) -> type[BaseModel] | None:
+    """The section that an annotation asks for, or None for a plain value."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for arg in typing.get_args(annotation) if (found := section_in(arg))), None)
 
 
 # --- studies ------------------------------------------------------------------------------------------------
@@ -190,7 +221,10 @@ def schemas() -> Schemas:
 
 def _recipe_schema(name: str, folder: Path) -> RecipeSchema:
     recipe = find(name, folder)
-    return RecipeSchema(recipe.section, recipe.options, recipe.engine_alone, recipe.instead_of_crystal)
+    return RecipeSchema(
+        recipe.section, recipe.options, recipe.engine_alone, recipe.instead_of_crystal, recipe.sections,
+        recipe.places_region,
+    )
 
 
 def _engine_settings(engine: str) -> type[BaseModel]:
@@ -261,10 +295,20 @@ def _checked(recipe: Recipe) -> Recipe:
         raise ValueError(
             f"{recipe.path} is no recipe: it needs a function `run(*, model, ...)` that returns a Result"
         )
-    if recipe.section in Study.model_fields:
-        raise ValueError(f"{recipe.path}: STUDY_SECTION must not be the study's own key '{recipe.section}'")
+    if recipe.sections and recipe.section is not None:
+        raise ValueError(f"{recipe.path}: give STUDY_SECTION (one section) or STUDY_SECTIONS (several), not both")
+    for key in recipe.keys:
+        if key in Study.model_fields:
+            name = "STUDY_SECTIONS" if recipe.sections else "STUDY_SECTION"
+            raise ValueError(f"{recipe.path}: {name} must not be the study's own key '{key}'")
+    options = tuple(recipe.options.model_fields)
+    if recipe.sections and set(recipe.sections) != set(options):
+        raise ValueError(
+            f"{recipe.path}: STUDY_SECTIONS must name the options of run, one section each: it names "
+            f"{', '.join(recipe.sections)}, and run has {', '.join(options) or 'none'}"
+        )
     required = [name for name, info in recipe.options.model_fields.items() if info.is_required()]
-    if required and recipe.section is None:
+    if required and not recipe.keys:
         raise ValueError(
             f"{recipe.path}: run needs {', '.join(required)}, but there is no STUDY_SECTION to say it in"
         )

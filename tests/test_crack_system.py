@@ -419,7 +419,7 @@ def test_picture_shows_every_atom_and_names_the_axes():
     assert len(atoms.get_offsets()) == 1056
     assert len(np.unique(atoms.get_facecolors(), axis=0)) == 2  # free and held
     assert r"\bar{2}" in ax.get_xlabel()
-    assert "front" in ax.get_title()
+    assert "front" in ax.get_title(loc="left")
     (atoms,) = draw_crack(crack, window=10.0).collections
     assert 0 < len(atoms.get_offsets()) < 200
     plt.close("all")

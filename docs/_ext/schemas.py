@@ -187,10 +187,11 @@ class RecipeList(SphinxDirective):
     def run(self):
         from solidqmmm import recipebook
 
-        lines = ["| recipe | what | section |", "|---|---|---|"]
+        lines = ["| recipe | what | sections |", "|---|---|---|"]
         for name in recipebook.names():
             recipe = recipebook.find(name)
-            lines.append(f"| `{name}` | {recipe.title} | {f'`{recipe.section}`' if recipe.section else 'none'} |")
+            keys = ", ".join(f"`{key}`" for key in recipe.keys) or "none"
+            lines.append(f"| `{name}` | {recipe.title} | {keys} |")
         return self.parse_text_to_nodes("\n".join(lines))
 
 

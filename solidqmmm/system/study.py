@@ -16,9 +16,10 @@ from solidqmmm.system import study_file
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.materials_project import fetch_structure, why_not_available
 from solidqmmm.system.potential import Potential
-from solidqmmm.system.study_file import Problem, Source, shown, unknown_key, validated
+from solidqmmm.system.study_file import Problem, Source, shown, validated
 from solidqmmm.system.study_host import HostSection
 from solidqmmm.system.study_needs import needs, needs_no_crystal
+from solidqmmm.system.study_recipe import RecipeSchema, dumped, recipe_part
 from solidqmmm.system.study_sections import (
     CapsSection,
     Coupling,
@@ -32,23 +33,6 @@ from solidqmmm.system.study_sections import (
     beside,
 )
 from solidqmmm.system.unit_cell import in_cell
-
-
-@dataclass(frozen=True)
-class RecipeSchema:
-    """What a recipe asks of its study.
-
-    Attributes:
-        section: Name of its section, or None.
-        options: Model of that section.
-        engine_alone: Whether it takes a study with `qm` and no `host`, whose engine computes the whole crystal.
-        instead_of_crystal: Name of the option (a file) with which a study needs no crystal at all, or None.
-    """
-
-    section: str | None
-    options: type[BaseModel]
-    engine_alone: bool = False
-    instead_of_crystal: str | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +88,7 @@ class Study(Section):
     _folder: Path = PrivateAttr(default_factory=Path)
     _given: Crystal | None = PrivateAttr(None)
     _numbers: str | None = PrivateAttr(None)
+    _places_region: bool = PrivateAttr(False)
 
     # --- ways in ------------------------------------------------------------------------------------------
 
@@ -143,7 +128,7 @@ class Study(Section):
         raw = _written_out(source.mapping)
         keys = cls.model_fields
         study, problems = validated(cls, {key: value for key, value in raw.items() if key in keys})
-        section, options, schema, more = _recipe_part(raw, keys, schemas, source.folder)
+        section, options, schema, more = recipe_part(raw, keys, schemas.recipe, source.folder)
         problems += more
         numbers = None if schema is None or schema.instead_of_crystal is None else options.get(schema.instead_of_crystal)
         if numbers is None:
@@ -165,6 +150,7 @@ class Study(Section):
         study = study.model_copy(update={"qm": qm, "check": check})
         study._section, study._options = section, options
         study._folder, study._given, study._numbers = source.folder, given, numbers
+        study._places_region = schema is not None and schema.places_region
         return study
 
     # --- facts --------------------------------------------------------------------------------------------
@@ -176,12 +162,12 @@ class Study(Section):
 
     @property
     def section(self) -> str | None:
-        """Name of the recipe's section."""
+        """Name of the recipe's section; None for a recipe without options, or one that owns several sections."""
         return self._section
 
     @property
     def options(self) -> dict:
-        """The recipe's options, defaults filled in: the keyword arguments of its `run`."""
+        """The recipe's options (or its sections), defaults filled in: the keyword arguments of its `run`."""
         return dict(self._options)
 
     @property
@@ -193,6 +179,11 @@ class Study(Section):
     def numbers_file(self) -> Path | None:
         """The same file, to be opened."""
         return None if self._numbers is None else beside(self._folder, self._numbers)
+
+    @property
+    def recipe_places_region(self) -> bool:
+        """Whether the recipe places the quantum region itself, in a crystal of its own."""
+        return self._places_region
 
     @property
     def engine_alone(self) -> bool:
@@ -266,6 +257,8 @@ class Study(Section):
         mapping = {key: core[key] for key in order if core.get(key) is not None}
         if self._section is not None:
             mapping[self._section] = study_file.plain(self._options)
+        elif self._options:  # sections of their own
+            mapping |= {key: _without_none(dumped(value)) for key, value in self._options.items() if value is not None}
         if self.check:
             mapping["check"] = study_file.plain(self.check)
         return {**mapping, "seed": self.seed}
@@ -293,51 +286,6 @@ def _written_out(mapping: dict) -> dict:
     if raw.get("seed", 0) is None:
         del raw["seed"]
     return raw
-
-
-def _recipe_part(raw, keys, schemas: Schemas, folder: Path):
-    """Section name, options with defaults, the recipe's schema, and the problems of recipe, section and unknown keys."""
-    recipe, others = raw.get("recipe"), {key: value for key, value in raw.items() if key not in keys}
-    problems = []
-    if schemas.recipe is None or not isinstance(recipe, str):
-        section, options, problems = _unchecked_section(others, keys)
-        return section, options, None, problems
-    try:
-        schema = schemas.recipe(recipe, folder)
-    except (ValueError, StudyError) as error:
-        _, _, problems = _unchecked_section(others, keys)
-        return None, {}, None, [Problem(("recipe",), str(error)), *problems]
-    section = schema.section
-    allowed = [*keys, section] if section else list(keys)
-    for key in others:
-        if key != section:
-            text = unknown_key(key, allowed)
-            problems.append(
-                Problem(
-                    (key,), f"{text} (the recipe {recipe} reads the section '{section}')" if section else text
-                )
-            )
-    given = others.get(section)
-    if not isinstance(given, dict | None):
-        problem = Problem((section,), f"expected a mapping of options, got {shown(given)}")
-        return section, {}, schema, [*problems, problem]
-    options, more = validated(schema.options, given or {}, (section,) if section else ("recipe",))
-    return section, dict(options) if options is not None else {}, schema, problems + more
-
-
-def _unchecked_section(others, keys):
-    """Without a known recipe, one mapping under a name that is no misspelt key passes as its section."""
-    section, options, problems = None, {}, []
-    for key, value in others.items():
-        if (
-            section is None
-            and isinstance(value, dict | None)
-            and not get_close_matches(key, keys, n=1, cutoff=0.7)
-        ):
-            section, options = key, value or {}
-        else:
-            problems.append(Problem((key,), unknown_key(key, keys)))
-    return section, options, problems
 
 
 def _qm_part(raw, schemas: Schemas, folder: Path):
