@@ -69,3 +69,24 @@ def triangular_frame(cell) -> tuple[np.ndarray, np.ndarray]:
     Q = q * signs
     triangular = np.asarray(cell) @ Q
     return np.tril(triangular), Q
+
+
+def vacuum_along(positions, cell) -> np.ndarray:
+    """Widest layer without atoms along the normal of each pair of faces of a periodic cell, in angstrom, shape=(3,).
+
+    Args:
+        positions: Positions in angstrom, shape=(n, 3).
+        cell: Cell vectors as rows in angstrom, shape=(3, 3).
+    """
+    heights = np.sort((positions @ np.linalg.inv(cell)) % 1.0, axis=0)
+    gaps = np.diff(heights, axis=0, append=heights[:1] + 1.0)
+    return gaps.max(axis=0) * perpendicular_widths(cell)
+
+
+def placed_after_vacuum(positions, cell, axis: int) -> np.ndarray:
+    """Heights along the normal of the faces `axis`, in angstrom from the end of the widest empty layer, shape=(n,)."""
+    heights = (positions @ np.linalg.inv(cell))[:, axis] % 1.0
+    ordered = np.sort(heights)
+    start = ordered[(int(np.argmax(np.diff(ordered, append=ordered[0] + 1.0))) + 1) % len(ordered)]
+    # A little early, so that rounding leaves the first layer together.
+    return ((heights - start + 1e-9) % 1.0) * perpendicular_widths(cell)[axis]

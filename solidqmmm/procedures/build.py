@@ -32,6 +32,7 @@ from solidqmmm.procedures.select import (
     within_line,
     within_radius,
 )
+from solidqmmm.procedures.slabs import slab_axes
 from solidqmmm.system.bonds import BondRules
 from solidqmmm.system.cluster import Cluster
 from solidqmmm.system.crystal import Crystal
@@ -321,6 +322,8 @@ class Model:
     def warnings(self) -> list[str]:
         """What a reader of the results should know before believing them: a crystal under pressure from its own cell."""
         if self.engine_alone or len(self.unit) > _LARGEST_UNIT or not np.asarray(self.unit.pbc).all():
+            return []
+        if slab_axes(self.unit):  # a cell with vacuum has surface stress, and no lattice of its own
             return []
         pressure = pressure_GPa(self.unit, self.classical)
         if abs(pressure) < _NOTEWORTHY_PRESSURE_GPa:

@@ -7,11 +7,17 @@ import numpy as np
 from solidqmmm.engines.factory import parse_settings
 from solidqmmm.engines.lammps_exclusions import require_pairwise
 from solidqmmm.physics.geometry import unwrapped
+from solidqmmm.procedures.slabs import require_slab_without_field
 from solidqmmm.system.charges import require_net_charge, site_charges
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.partition import Partition
 from solidqmmm.system.point_charges import PointCharges, require_apart
 from solidqmmm.system.study import Study
+
+SHELLS_ANSWER = (
+    "{} has no meaning in a core-shell host: its shells are its dipoles, and answer the quantum electrons already with "
+    "coupling: electrostatic; take that, or a host without `shells`"
+)
 
 
 def require_embeddable(study: Study, perfect: Crystal, crystal: Crystal, partition: Partition, potential):
@@ -27,7 +33,7 @@ def require_embeddable(study: Study, perfect: Crystal, crystal: Crystal, partiti
     Raises:
         ValueError: For an engine that feels no charges, lattice matching, a periodic cluster, a crystal that is periodic
             along some directions only, a potential without charges or not a sum over pairs, a perfect crystal that is not
-            neutral, an ion on a quantum atom, missing polarizabilities.
+            neutral, a charged or polar slab, an ion on a quantum atom, missing polarizabilities, or some beside shells.
     """
     scheme = study.coupling.scheme
     if scheme != "mechanical" and not getattr(type(parse_settings(study.qm)), "FEELS_CHARGES", False):
@@ -51,7 +57,11 @@ def require_embeddable(study: Study, perfect: Crystal, crystal: Crystal, partiti
         )
     charges = site_charges(crystal, potential)
     if np.any(perfect.pbc):
-        require_net_charge(perfect, site_charges(perfect, potential), 0.0, potential.net_charge)
+        own = site_charges(perfect, potential)
+        require_net_charge(perfect, own, 0.0, potential.net_charge)
+        require_slab_without_field(perfect, own, study.coupling.charge)
+    if scheme == "polarizable" and potential.shells:
+        raise ValueError(SHELLS_ANSWER.format("coupling: polarizable"))
     _require_polarizabilities(study, crystal, partition)
     _require_room(crystal, partition, charges)
 
