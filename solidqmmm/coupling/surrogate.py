@@ -52,14 +52,17 @@ class Surrogate:
     Args:
         exact: The correction that is stood in for.
         harmonic: What other relaxations of the crystal have learnt, for one that begins near a minimum; it goes on learning.
+        n_atoms: Number of the host's atoms; what the correction says of shells, which are at rest in exact evaluations, is
+            not learnt. All particles by default.
     """
 
     has_energy = True
 
-    def __init__(self, exact, harmonic: Harmonic | None = None):
+    def __init__(self, exact, harmonic: Harmonic | None = None, n_atoms: int | None = None):
         self.exact = exact
-        self.atoms = exact.atoms
-        self.reference = exact.reference
+        atoms = slice(None) if n_atoms is None else np.flatnonzero(exact.atoms < n_atoms)
+        self.atoms = exact.atoms[atoms]
+        self.reference = exact.reference[atoms]
         self.needs_host_forces = exact.needs_host_forces
         # The model is about these; elsewhere there are ions in the field of an embedded cluster.
         learnt = getattr(exact, "learnt", None)

@@ -12,6 +12,7 @@ from solidqmmm.coupling.qmmm import QMMM
 from solidqmmm.physics.geometry import distances_to_point
 from solidqmmm.procedures.build import Model
 from solidqmmm.procedures.embed import is_additive
+from solidqmmm.procedures.embedding_requests import SHELLS_ANSWER
 from solidqmmm.procedures.lattice_stability import require_stable_lattice
 from solidqmmm.procedures.relax import relax
 from solidqmmm.results.embedding_ladder import EmbeddingRung
@@ -43,7 +44,7 @@ def embedding_ladder(
         progress: Called as progress(done, total, message).
 
     Raises:
-        ValueError: Without a defect or an additive coupling, or for an embedding that lacks polarizabilities.
+        ValueError: Without a defect or an additive coupling, or for an embedding that lacks polarizabilities or has shells.
         PolarizationCatastrophe: If ions are to move in a lattice that dipoles make unstable.
     """
     if model.defect is None:
@@ -53,6 +54,8 @@ def embedding_ladder(
             "an embedding ladder needs an additive coupling: coupling: {scheme: electrostatic}, or {scheme: polarizable, "
             "polarizabilities: {...}} with all that its rungs need"
         )
+    if "polarizable" in (embeddings or ()) and model.potential.shells:
+        raise ValueError(SHELLS_ANSWER.format("ladder.embeddings: polarizable"))
     schemes = _schemes(model.study.coupling, embeddings)
     if fmax is not None and any(coupling.scheme == "polarizable" for coupling in schemes):
         require_stable_lattice(model)

@@ -2,7 +2,8 @@
 
 The model learns the difference of two descriptions of the same crystal. A host whose quantum atoms carry no charge is no
 such description: its ions would fly apart between two calls. With an additive coupling a second LAMMPS instance therefore
-holds the crystal with all pairs and charges, what the cluster's classical charges lack shared by its atoms; the model is
+holds the crystal with all pairs and charges, what the cluster's classical charges lack shared by its atoms (by those that
+would have no shells: ions of a core-shell model carry what the model says); the model is
 
     E_exact - E_LAMMPS(all).
 """
@@ -59,11 +60,10 @@ class WholeHost(OwnHost):
 
     def __init__(self, qmmm: QMMM, surrogate: Surrogate):
         super().__init__(qmmm, surrogate)
-        coupling, own = qmmm.coupling, qmmm.host
-        charges = coupling.charges.copy()
-        charges[coupling.excluded] += coupling.surroundings.charges[-1] / len(coupling.excluded)
-        crystal = own.snapshot().with_arrays(charges=charges)
-        self.host = LammpsHost(crystal, replace(own.potential, net_charge=float(charges.sum())), frozen=own.frozen)
+        own, snapshot = qmmm.host, qmmm.host.snapshot()
+        charges = _with_what_is_lacking(qmmm.coupling, snapshot, own)
+        potential = replace(own.potential, net_charge=float(charges.sum()))
+        self.host = LammpsHost(snapshot.with_arrays(charges=charges), potential, frozen=own.frozen)
 
     def __enter__(self):
         self.host.attach(self.surrogate)
@@ -83,3 +83,15 @@ class WholeHost(OwnHost):
         self.surrogate.told(seen, forces - self.host.forces(), energy - self.host.energy())
         self.host.attach(self.surrogate)
         return forces, energy
+
+
+def _with_what_is_lacking(coupling, crystal, host) -> np.ndarray:
+    """Charges of whole ions in e, those of the cluster summing to its charge, shape=(n,)."""
+    n = len(crystal)
+    charges = coupling.charges[:n].copy()
+    np.add.at(charges, host.shell_owner, coupling.charges[n:])
+    shelled = {shell.element for shell in host.potential.shells}
+    bare = [atom for atom in coupling.excluded if crystal.symbols[atom] not in shelled]
+    if bare:
+        charges[bare] += coupling.surroundings.charges[-1] / len(bare)
+    return charges

@@ -229,7 +229,7 @@ class _MicroIterations:
         self.qmmm = qmmm
         self.fmax, self.max_qm_calls, self.report = fmax, max_qm_calls, report
         self.trust, self.largest_trust = trust_radius, 2 * trust_radius
-        self.surrogate = Surrogate(qmmm.coupling, harmonic)
+        self.surrogate = Surrogate(qmmm.coupling, harmonic, len(qmmm))
         # Near a minimum differences of the energy drown in rounding, and forces judge the steps.
         self.near_minimum = harmonic is not None
         self.judges_energy = qmmm.has_energy and not self.near_minimum
