@@ -215,6 +215,25 @@ def test_carving_anew_takes_and_gives_no_kinetic_energy_and_no_momentum():
     assert np.ptp(result.integrated_work_eV + kinetic) < 0.1
 
 
+def test_momentum_that_force_mixing_gives_is_counted():
+    """Against the velocities at the end; with the net force taken out there is none."""
+    mass = 28.085 * 1.0364269e-4  # eV ps^2/angstrom^2
+    for net_force, stepper in (("none", None), ("none", Lotf(2)), ("core", None)):
+        with moving(net_force=net_force) as (qmmm, region):
+            before, meters, act = qmmm.host.velocities().sum(axis=0), [], region.act
+
+            def watched(step, run, act=act, meters=meters):
+                act(step, run)
+                meters.append(run.meter)
+
+            region.act = watched
+            run_dynamics(qmmm, steps=20, timestep_fs=1.0, every=2, attendants=[region], stepper=stepper)
+            given = mass * (qmmm.host.velocities().sum(axis=0) - before)
+            counted = meters[-1].impulse * 1e-3
+        np.testing.assert_allclose(given, counted, rtol=1e-4, atol=1e-9)
+        assert (np.abs(counted).max() > 1e-4) == (net_force == "none")
+
+
 def test_smooth_weights_make_the_forces_jump_less():
     """What a step of the tip by 1 angstrom changes at the same positions; the median over directions."""
     crystal = block((4, 4, 4))

@@ -196,7 +196,8 @@ class Run:
     def _companions(self) -> dict:
         """All whose state is kept, by name."""
         stepper = () if self.stepper is None else (self.stepper,)
-        return {"thermostat": self.heat, **{one.name: one for one in (*self.attendants, *stepper)}}
+        meter = {} if self.meter is None else {"meter": self.meter}
+        return {"thermostat": self.heat, **meter, **{one.name: one for one in (*self.attendants, *stepper)}}
 
     def _kept(self) -> dict:
         return {name: one.state() for name, one in self._companions.items()}

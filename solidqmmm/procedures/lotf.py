@@ -174,7 +174,7 @@ class _Start:
         positions: In angstrom, shape=(n, 3).
         velocities: In angstrom/ps, shape=(n, 3).
         heat: State of the thermostat.
-        work, at, given, calls: Of the meter.
+        work, impulse, at, given, calls: Of the meter.
     """
 
     step: int
@@ -183,6 +183,7 @@ class _Start:
     velocities: np.ndarray
     heat: dict
     work: float
+    impulse: np.ndarray
     at: np.ndarray
     given: object
     calls: int
@@ -197,6 +198,7 @@ class _Start:
             host.velocities(),
             run.heat.state(),
             meter.work,
+            meter.impulse,
             meter.at,
             meter.given,
             meter.calls,
@@ -218,7 +220,8 @@ class _Start:
         host.command(f"reset_timestep {self.step}")
         host.set_positions(self.positions)
         host.set_velocities(self.velocities)
-        meter.work, meter.at, meter.given, meter.calls = self.work, self.at, self.given, self.calls
+        meter.work, meter.impulse = self.work, self.impulse
+        meter.at, meter.given, meter.calls = self.at, self.given, self.calls
         moving, meter.moving = meter.moving, False
         try:
             if run.heat.noisy:

@@ -24,6 +24,8 @@ class Meter:
         scheme: What is asked: the correction, or what a stepper has put around it (`around`).
         calls: Number of calls of the correction.
         work: -sum of mean force . displacement over the steps so far, in eV.
+        impulse: Sum over the steps so far of the mean total force in eV/angstrom, shape=(3,): times the time step, the
+            momentum that the correction has given to the crystal.
         moving: Whether time steps are being made; a set-up of LAMMPS (False) asks again for what is known.
         at: Positions at the last call in angstrom, shape=(n, 3), or None.
         given: What the correction gave there, or None.
@@ -34,7 +36,7 @@ class Meter:
 
     def __init__(self, exact, host):
         self.host = host
-        self.calls, self.work = 0, 0.0
+        self.calls, self.work, self.impulse = 0, 0.0, np.zeros(3)
         self.moving = False
         self._wrap = None
         self.replace(exact)
@@ -74,6 +76,17 @@ class Meter:
             raise
         self.calls += getattr(self.scheme, "asked", True)
         if self.at is not None:
-            self.work -= 0.5 * float(((self.given.forces + given.forces) * (positions - self.at)).sum())
+            mean = 0.5 * (self.given.forces + given.forces)
+            self.work -= float((mean * (positions - self.at)).sum())
+            if self.moving:
+                self.impulse = self.impulse + mean.sum(axis=0)
         self.at, self.given = positions, given
         return given
+
+    def state(self) -> dict:
+        """What is counted beside calls and work."""
+        return {"impulse": self.impulse}
+
+    def restore(self, state: dict):
+        """Takes up a `state`."""
+        self.impulse = np.array(state["impulse"])
