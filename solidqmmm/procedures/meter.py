@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import perf_counter
+
 import numpy as np
 
 from solidqmmm.engines.protocols import Contribution
@@ -23,6 +25,7 @@ class Meter:
         exact: The correction.
         scheme: What is asked: the correction, or what a stepper has put around it (`around`).
         calls: Number of calls of the correction.
+        seconds: Wall time in it, in this process.
         work: -sum of mean force . displacement over the steps so far, in eV.
         impulse: Sum over the steps so far of the mean total force in eV/angstrom, shape=(3,): times the time step, the
             momentum that the correction has given to the crystal.
@@ -37,6 +40,7 @@ class Meter:
     def __init__(self, exact, host):
         self.host = host
         self.calls, self.work, self.impulse = 0, 0.0, np.zeros(3)
+        self.seconds = 0.0
         self.moving = False
         self._wrap = None
         self.replace(exact)
@@ -61,7 +65,7 @@ class Meter:
         """The correction at `positions`; in a set-up at the place where it was asked last, what it said there."""
         if not self.moving and self.at is not None and np.abs(positions - self.at).max() < _SAME_PLACE:
             return self.given
-        error = None
+        error, started = None, perf_counter()
         try:
             given = self.scheme.evaluate(positions, cell, host_forces)
             if not np.isfinite(given.forces).all():
@@ -74,6 +78,7 @@ class Meter:
             if self.moving:
                 self.failed_at = self.host.positions(), self.host.velocities()
             raise
+        self.seconds += perf_counter() - started
         self.calls += getattr(self.scheme, "asked", True)
         if self.at is not None:
             mean = 0.5 * (self.given.forces + given.forces)
