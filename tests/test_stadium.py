@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from solidqmmm.physics.damped_chain import chain_reflection, ramp_reflection
 from solidqmmm.physics.sound_waves import sound_speeds
 from solidqmmm.physics.stadium import (
+    best_damping,
     box_damping,
-    chain_reflection,
     disc_damping,
     graded,
     linear_ramp,
-    ramp_reflection,
     strip_damping,
     suggested,
     wave_reflection,
@@ -49,7 +49,10 @@ def test_reflection_by_solving_the_whole_chain(end):
         n = len(gammas)
         # Unknowns r, u_1 ... u_n; equations of motion of site 0 (u_0 = 1 + r, u_-1 = e^-iq + r e^iq) and sites 1 to n.
         A, b = np.zeros((n + 1, n + 1), dtype=complex), np.zeros(n + 1, dtype=complex)
-        A[0, 0], b[0] = M * omega**2 - 2 * k + k * np.exp(1j * q), -(M * omega**2 - 2 * k + k * np.exp(-1j * q))
+        A[0, 0], b[0] = (
+            M * omega**2 - 2 * k + k * np.exp(1j * q),
+            -(M * omega**2 - 2 * k + k * np.exp(-1j * q)),
+        )
         A[0, 1] = A[1, 0] = k
         b[1] = -k
         for i, gamma in enumerate(gammas, start=1):
@@ -82,7 +85,9 @@ def test_reflection_depends_on_ratios_only():
     assert_allclose(both[0], plain, rtol=1e-14)
     speed, spacing = 60.0, 2.5
     nu = np.array(OMEGA) * speed / spacing / (2 * np.pi)
-    found = wave_reflection(nu, speed=speed, spacing=spacing, width=15 * spacing, gamma_max=0.4 * speed / spacing)
+    found = wave_reflection(
+        nu, speed=speed, spacing=spacing, width=15 * spacing, gamma_max=0.4 * speed / spacing
+    )
     assert_allclose(found, plain, rtol=1e-9)
 
 
@@ -133,7 +138,9 @@ def reflected_packet(gammas, omega0, *, sigma=40.0, dt=0.05):
     return energy() / incident, exact
 
 
-@pytest.mark.parametrize(("gamma_max", "planes", "omega"), [(0.5, 20, 0.2), (0.5, 10, 0.5), (0.5, 20, 0.5), (1.0, 20, 1.0)])
+@pytest.mark.parametrize(
+    ("gamma_max", "planes", "omega"), [(0.5, 20, 0.2), (0.5, 10, 0.5), (0.5, 20, 0.5), (1.0, 20, 1.0)]
+)
 def test_a_packet_is_reflected_as_its_waves_are(gamma_max, planes, omega):
     found, exact = reflected_packet(linear_ramp(gamma_max, planes), omega)
     assert found == pytest.approx(exact, rel=0.1)
@@ -251,6 +258,8 @@ def test_the_suggested_stadium_is_the_narrowest_that_absorbs():
     by_top = suggested(speeds, top_THz=speeds.max() / (np.pi * spacing))
     assert by_top.width == pytest.approx(si.width)
     # Longer waves need more width, in proportion.
+    gamma_max, largest = best_damping(1.0, width=found.width, spacing=1.0)
+    assert (gamma_max, largest) == (found.gamma_max, found.reflection)
     low = suggested(1.0, spacing=1.0, range_THz=(0.025 * top, 0.95 * top))
     assert 3.5 * found.width < low.width < 4.5 * found.width
     assert suggested(1.0, spacing=1.0, below=0.1).width < found.width
@@ -273,6 +282,10 @@ def test_a_host_that_is_too_small_hears_what_would_fit():
         suggested(50.0, spacing=2.0, range_THz=(1.0, 100.0))
     with pytest.raises(ValueError, match="give one of"):
         suggested(50.0)
+    with pytest.raises(ValueError, match="must be positive, got 0 and None"):
+        suggested(50.0, spacing=0)
+    with pytest.raises(ValueError, match="at least one plane, 2 angstrom"):
+        best_damping(50.0, spacing=2.0, width=1.0)
     with pytest.raises(ValueError, match="narrower range"):
         suggested(1.0, spacing=1.0, range_THz=(1e-5, 0.2))
 

@@ -7,6 +7,7 @@ description: `lammps_exclusions`.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import contextmanager
 
 import numpy as np
@@ -55,6 +56,8 @@ class LammpsHost:
         self.potential = potential
         self._attachments: dict[str, Attachment] = {}
         self._evaluated = False
+        # Called before LAMMPS is set up anew: random numbers belong to the steps that follow (`dynamics_run`).
+        self.before_setup: Callable[[], object] | None = None
         self.excluded = np.unique(np.asarray(excluded, dtype=int))
         charges = site_charges(crystal, potential)
         self._shells = Shells.of(crystal, potential, self.excluded)
@@ -244,6 +247,8 @@ class LammpsHost:
         """
         if self._evaluated:
             return
+        if self.before_setup is not None:
+            self.before_setup()
         if self._shells is None:
             self.command("run 0 post no")
         else:

@@ -43,7 +43,9 @@ def sound_speeds(elastic_tensor_GPa, density, directions):
         raise ValueError(f"`density` must be positive (amu/angstrom^3), got {density}")
     length = np.linalg.norm(n, axis=-1, keepdims=True)
     if n.shape[-1:] != (3,) or not (length > 0).all():
-        raise ValueError(f"`directions` must be vectors of three components and some length, got {n.tolist()}")
+        raise ValueError(
+            f"`directions` must be vectors of three components and some length, got {n.tolist()}"
+        )
     n = n / length
     place = np.empty((3, 3), dtype=int)
     for voigt, (i, j) in enumerate(VOIGT):

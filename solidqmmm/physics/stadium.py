@@ -6,19 +6,12 @@ with d the distance to the outer boundary, no friction farther inside, and noise
 and dissipation, so that the border is a heat bath at T. An incoming wave is absorbed and hardly reflected, because the
 friction sets in without a step.
 
-What is reflected can be had exactly for the harmonic chain M u''_n = k (u_(n+1) + u_(n-1) - 2 u_n) - M gamma_n u'_n.
-With exp(-i omega t) the displacements follow from the outer end inwards (u_(w+1) = 0 at a fixed end, u_w = 1),
-
-    u_(n-1) = (2 - (M/k)(omega^2 + i omega gamma_n)) u_n - u_(n+1),
-
-and u_n = e^(iqn) + r e^(-iqn) in front of it (4 (k/M) sin^2(q/2) = omega^2) gives r from u_1/u_0. The
-reflected energy R = |r|^2 has two parts: exp(-gamma_max width/c), what has survived the way to the outer end and back, and
-(omega gamma_max/(8 w sin^3 q))^2 (in units k = M = 1), what the bend of the profile at its inner edge throws back. At
-wavelengths well above the lattice's that is (gamma_max c/(8 width omega^2))^2. One falls with gamma_max and the other grows:
-each width has a best gamma_max, and long waves need width.
+What is left of a wave that comes back is exp(-gamma_max width/c), survivors of the way to the outer end and back, and
+(gamma_max c/(8 width omega^2))^2 from the bend of the profile at its inner edge (`damped_chain`, which has the exact
+reflection). One falls with gamma_max and the other grows: each width has a best gamma_max, and long waves need width.
 
 Sources: the thermostat: S. Qu, V. Shastry, W. A. Curtin and R. E. Miller, Modelling Simul. Mater. Sci. Eng. 13, 1101 (2005);
-D. Holland and M. Marder, Adv. Mater. 11, 793 (1999). The formulas of the chain are derived above.
+D. Holland and M. Marder, Adv. Mater. 11, 793 (1999).
 """
 
 from __future__ import annotations
@@ -27,6 +20,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+
+from solidqmmm.physics.damped_chain import chain_reflection
 
 FACES = ("x-", "x+", "y-", "y+", "z-", "z+")
 LOWEST, HIGHEST = 0.1, 0.95  # wanted range of frequencies, in parts of the highest of the crystal
@@ -153,7 +148,8 @@ def graded(gammas, levels: int) -> tuple[np.ndarray, np.ndarray]:
     damped = gammas > 0
     if not damped.any():
         return labels, np.empty(0)
-    rounded = np.round(gammas[damped] / gammas.max(), 9)  # planes differ in the last digits of their positions
+    # Atoms of a plane differ in the last digits of their positions.
+    rounded = np.round(gammas[damped] / gammas.max(), 9)
     values, which = np.unique(rounded, return_inverse=True)
     if len(values) > levels:
         _, which = np.unique(np.ceil(rounded * levels - 1e-6), return_inverse=True)
@@ -161,7 +157,7 @@ def graded(gammas, levels: int) -> tuple[np.ndarray, np.ndarray]:
     return labels, np.bincount(which, gammas[damped]) / np.bincount(which)
 
 
-# --- the chain ------------------------------------------------------------------------------------------------------
+# --- a host on the chain --------------------------------------------------------------------------------------------
 
 
 def linear_ramp(gamma_max: float, planes: float) -> np.ndarray:
@@ -175,57 +171,14 @@ def linear_ramp(gamma_max: float, planes: float) -> np.ndarray:
     return _ramp(distance, planes, gamma_max)
 
 
-def chain_reflection(gammas, omega, *, k: float = 1.0, M: float = 1.0, end: str = "fixed") -> np.ndarray:
-    """Reflected part of the energy of a wave that runs along a free harmonic chain into a damped end, exactly.
-
-    Args:
-        gammas: Damping of the sites from the inside outwards, shape=(..., w) (none: an undamped end).
-        omega: Angular frequencies, shape=(f,), above 0 and below the highest of the chain, 2 sqrt(k/M).
-        k: Spring constant; any consistent units.
-        M: Mass.
-        end: "fixed": the outermost site is bound to a wall by another spring; "free": it is not.
-
-    Returns:
-        |r|^2, shape=(..., f).
-
-    Raises:
-        ValueError: For a frequency outside the band, where no wave runs, or an unknown end.
-    """
-    gammas, omega = np.asarray(gammas, dtype=float), np.atleast_1d(np.asarray(omega, dtype=float))
-    top = 2 * np.sqrt(k / M)
-    if not ((omega > 0) & (omega < top)).all():
-        raise ValueError(
-            f"`omega` must be above 0 and below the highest frequency of the chain, {top:.6g}, got values from "
-            f"{omega.min():.6g} to {omega.max():.6g}"
-        )
-    if end not in ("fixed", "free"):
-        raise ValueError(f"`end` must be 'fixed' or 'free', got {end!r}")
-    shape = (*gammas.shape[:-1], len(omega))
-    u, outer = np.ones(shape, dtype=complex), np.full(shape, 0.0 if end == "fixed" else 1.0, dtype=complex)
-    for gamma in np.moveaxis(gammas, -1, 0)[::-1]:
-        z = 2 - (M / k) * (omega**2 + 1j * omega * gamma[..., None])
-        u, outer = z * u - outer, u
-        size = np.hypot(np.abs(u), np.abs(outer))  # only the ratio counts, and it may be 1/0 at a node
-        u, outer = u / size, outer / size
-    forward = np.exp(2j * np.arcsin(omega / top))
-    return np.abs((forward * u - outer) / (outer - u / forward)) ** 2
-
-
-def ramp_reflection(gamma_max, planes, omega, *, k: float = 1.0, M: float = 1.0) -> np.ndarray:
-    """The limit of `chain_reflection` for a wide linear ramp: what its inner edge reflects.
-
-    R = (omega gamma_max (M/k) / 8 w sin^3 q)^2 with 4 (k/M) sin^2(q/2) = omega^2.
-    """
-    omega = np.asarray(omega, dtype=float)
-    q = 2 * np.arcsin(omega / 2 * np.sqrt(M / k))
-    return (omega * gamma_max * (M / k) / (8 * planes * np.sin(q) ** 3)) ** 2
-
-
-# --- a host on the chain --------------------------------------------------------------------------------------------
-
-
 def wave_reflection(
-    frequencies_THz, *, speed: float, spacing: float, width: float, gamma_max: float, levels: int | None = None
+    frequencies_THz,
+    *,
+    speed: float,
+    spacing: float,
+    width: float,
+    gamma_max: float,
+    levels: int | None = None,
 ) -> np.ndarray:
     """Reflected energy of a wave that meets a stadium head on, by the chain of the crystal's planes, shape=(f,).
 
@@ -298,82 +251,118 @@ def suggested(
         ValueError: If there is not room enough: the message names the width that would do, and what the best stadium in
             the room reflects. Also for arguments of no use.
     """
-    speeds = np.atleast_1d(np.asarray(speeds, dtype=float))
-    if speeds.ndim != 1 or not len(speeds) or not (speeds > 0).all():
-        raise ValueError(f"`speeds` must be positive (angstrom/ps), got {speeds.tolist()}")
-    if (spacing is None) == (top_THz is None):
-        raise ValueError("give one of `spacing` (angstrom) and `top_THz`")
-    fastest = float(speeds.max())
-    spacing = float(fastest / (np.pi * top_THz) if spacing is None else spacing)
-    if not spacing > 0 or not 0 < below < 1:
-        raise ValueError(
-            f"`spacing` or `top_THz` must be positive and `below` between 0 and 1, got {spacing} and {below}"
-        )
-    top = fastest / (np.pi * spacing)
-    low, high = (LOWEST * top, HIGHEST * top) if range_THz is None else map(float, range_THz)
-    if not 0 < low < high < top:
-        raise ValueError(
-            f"`range_THz` must rise within the band of the fastest wave, which ends at {top:.6g} THz, got {low:.6g} to "
-            f"{high:.6g}"
-        )
-    branches = [
-        (c, np.geomspace(low, upper, _FREQUENCIES))
-        for c in np.unique(speeds)
-        if (upper := min(high, high / top * c / (np.pi * spacing))) > low
-    ]
-    enough = _fewest_planes(branches, spacing, below)
-    if enough is None:
+    host = _Host.of(speeds, spacing, top_THz, range_THz)
+    if not 0 < below < 1:
+        raise ValueError(f"`below` must be between 0 and 1, got {below}")
+    planes = host.fewest_planes(below)
+    low, high = host.range_THz
+    if planes is None:
         raise ValueError(
             f"no stadium of up to {MOST_PLANES} planes reflects less than {below:.2g} of all waves from {low:.4g} to "
             f"{high:.4g} THz: ask for a narrower range"
         )
-    gamma_max, reflection = _best_damping(branches, spacing, enough)
-    width = enough * spacing
+    width = planes * host.spacing
     if room is not None and width > room + 1e-9:
-        planes = int(room / spacing + 1e-9)
+        fitting = int(room / host.spacing + 1e-9)
         there = "not one plane fits"
-        if planes > 0:
-            g, R = _best_damping(branches, spacing, planes)
-            there = f"the best there, {planes * spacing:.4g} angstrom with gamma_max = {g:.3g}/ps, reflects {100 * R:.2g} %"
+        if fitting > 0:
+            gamma_max, R = host.best_damping(fitting)
+            there = (
+                f"the best there, {fitting * host.spacing:.4g} angstrom with gamma_max = {gamma_max:.3g}/ps, reflects "
+                f"{100 * R:.2g} %"
+            )
         raise ValueError(
             f"the host is too small for its stadium: {width:.4g} angstrom of width reflect less than {100 * below:.2g} % of "
             f"the energy of waves from {low:.3g} to {high:.3g} THz, but there is room for {room:.4g} angstrom ({there}). "
             "Make the host larger, or absorb from a higher frequency on"
         )
-    return SuggestedStadium(width, gamma_max, reflection, (low, high), spacing, tuple(speeds.tolist()))
+    return SuggestedStadium(
+        width, *host.best_damping(planes), host.range_THz, host.spacing, tuple(host.speeds.tolist())
+    )
 
 
-def _fewest_planes(branches, spacing, below):
-    """The least number of planes whose best damping reflects less than `below`; None beyond MOST_PLANES."""
-    failing, passing = 0, 1
-    while _best_damping(branches, spacing, passing)[1] >= below:
-        failing, passing = passing, 2 * passing
-        if passing > MOST_PLANES:
-            return None
-    while passing - failing > 1:
-        middle = (failing + passing) // 2
-        if _best_damping(branches, spacing, middle)[1] < below:
-            passing = middle
-        else:
-            failing = middle
-    return passing
+def best_damping(
+    speeds,
+    *,
+    width: float,
+    spacing: float | None = None,
+    top_THz: float | None = None,
+    range_THz: tuple[float, float] | None = None,
+) -> tuple[float, float]:
+    """The gamma_max in 1/ps with which a stadium of that width reflects least, and what it reflects at most.
+
+    Args:
+        width: In angstrom, at least `spacing`.
+        speeds, spacing, top_THz, range_THz: As in `suggested`.
+    """
+    host = _Host.of(speeds, spacing, top_THz, range_THz)
+    if not width >= host.spacing:
+        raise ValueError(f"`width` must be at least one plane, {host.spacing:.4g} angstrom, got {width}")
+    return host.best_damping(width / host.spacing)
 
 
-def _best_damping(branches, spacing, planes) -> tuple[float, float]:
-    """The gamma_max in 1/ps with the least largest reflection, and that reflection."""
-    fastest = max(c for c, _ in branches)
-    low, high = 0.5, 200.0  # of gamma_max width/c: from what absorbs nothing to a wall
-    for points in (41, 21, 21):
-        strength = np.geomspace(low, high, points)
-        gammas = strength * fastest / (planes * spacing)
-        ramps = gammas[:, None] * linear_ramp(1.0, planes)
-        largest = np.max(
-            [
-                chain_reflection(ramps, 2 * np.pi * nu, k=(c / spacing) ** 2).max(axis=-1)
-                for c, nu in branches
-            ],
-            axis=0,
+@dataclass(frozen=True, eq=False)
+class _Host:
+    """Chains, one for each speed of sound, with the frequencies at which each is looked at."""
+
+    speeds: np.ndarray
+    spacing: float
+    range_THz: tuple[float, float]
+    branches: tuple[tuple[float, np.ndarray], ...]
+
+    @classmethod
+    def of(cls, speeds, spacing, top_THz, range_THz) -> _Host:
+        speeds = np.atleast_1d(np.asarray(speeds, dtype=float))
+        if speeds.ndim != 1 or not len(speeds) or not (speeds > 0).all():
+            raise ValueError(f"`speeds` must be positive (angstrom/ps), got {speeds.tolist()}")
+        if (spacing is None) == (top_THz is None):
+            raise ValueError("give one of `spacing` (angstrom) and `top_THz`")
+        if not (spacing or 0) > 0 and not (top_THz or 0) > 0:
+            raise ValueError(f"`spacing` and `top_THz` must be positive, got {spacing} and {top_THz}")
+        fastest = float(speeds.max())
+        spacing = float(fastest / (np.pi * top_THz) if spacing is None else spacing)
+        top = fastest / (np.pi * spacing)
+        low, high = (LOWEST * top, HIGHEST * top) if range_THz is None else map(float, range_THz)
+        if not 0 < low < high < top:
+            raise ValueError(
+                f"`range_THz` must rise within the band of the fastest wave, which ends at {top:.6g} THz, got {low:.6g} to "
+                f"{high:.6g}"
+            )
+        branches = tuple(
+            (float(c), np.geomspace(low, upper, _FREQUENCIES))
+            for c in np.unique(speeds)
+            if (upper := high * c / fastest) > low
         )
-        best = int(largest.argmin())
-        low, high = strength[max(best - 1, 0)], strength[min(best + 1, points - 1)]
-    return float(gammas[best]), float(largest[best])
+        return cls(speeds, spacing, (low, high), branches)
+
+    def fewest_planes(self, below) -> int | None:
+        """The least number of planes whose best damping reflects less than `below`; None beyond MOST_PLANES."""
+        failing, passing = 0, 1
+        while self.best_damping(passing)[1] >= below:
+            failing, passing = passing, 2 * passing
+            if passing > MOST_PLANES:
+                return None
+        while passing - failing > 1:
+            middle = (failing + passing) // 2
+            if self.best_damping(middle)[1] < below:
+                passing = middle
+            else:
+                failing = middle
+        return passing
+
+    def best_damping(self, planes: float) -> tuple[float, float]:
+        """The gamma_max in 1/ps with the least largest reflection, and that reflection."""
+        fastest, d = self.speeds.max(), self.spacing
+        low, high = 0.5, 200.0  # of gamma_max width/c: from what absorbs nothing to a wall
+        for points in (41, 21, 21):
+            strength = np.geomspace(low, high, points)
+            gammas = strength * fastest / (planes * d)
+            ramps = gammas[:, None] * linear_ramp(1.0, planes)
+            by_branch = [
+                chain_reflection(ramps, 2 * np.pi * nu, k=(c / d) ** 2).max(axis=-1)
+                for c, nu in self.branches
+            ]
+            largest = np.max(by_branch, axis=0)
+            best = int(largest.argmin())
+            low, high = strength[max(best - 1, 0)], strength[min(best + 1, points - 1)]
+        return float(gammas[best]), float(largest[best])

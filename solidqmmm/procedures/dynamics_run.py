@@ -52,6 +52,7 @@ class Run:
         self.meter = None if qmmm.coupling is None else Meter(qmmm.coupling, self.host)
         self.trajectory: Trajectory | None = None
         self.step, self.saved_step, self._acted = 0, None, 0
+        self._seeded_at: int | None = None  # LAMMPS's own number of the step
         self.series: dict[str, list] = {name: [] for name in _COLUMNS}
         self.warnings: list[str] = []
         self.stop_reason: str | None = None
@@ -114,12 +115,14 @@ class Run:
             command("compute_modify solidqmmm_T extra/dof 0")
         try:
             self.heat.begin(self.host)
+            self.host.before_setup = self._renew_noise
             yield
         finally:
             if self.host.session.is_open:
                 self._remove_integrator()
 
     def _remove_integrator(self):
+        self.host.before_setup = None
         self.heat.end(self.host)
         self.host.session.command("uncompute solidqmmm_T")
         if self.meter is not None:
@@ -131,6 +134,12 @@ class Run:
         step = self.step if step is None else step
         state = np.random.SeedSequence([self.settings["seed"], step]).generate_state(1)
         self.heat.seed(self.host, int(state[0]) % (_LARGEST_SEED - 1) + 1)
+        self._seeded_at = self.host.session.lmp.extract_global("ntimestep")
+
+    def _renew_noise(self):
+        """Starts the random numbers anew where LAMMPS is set up between two steps: what counts their work needs it."""
+        if self.heat.noisy and self.host.session.lmp.extract_global("ntimestep") != self._seeded_at:
+            self.seed_noise()
 
     # --- beginning --------------------------------------------------------------------------------------------
 
@@ -282,9 +291,7 @@ class Run:
         chunk = min(self.steps - self.step, *(period - self.step % period for period in periods))
         before = self.host.session.lmp.extract_global("ntimestep")
         try:
-            if not self.host.evaluated:  # a callback or an attendant has moved something
-                self.seed_noise()
-                self.host.evaluate()
+            self.host.evaluate()  # a callback or an attendant may have moved something
             if self.meter is not None:
                 self.meter.moving = True
             if self.stepper is None:
