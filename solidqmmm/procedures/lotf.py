@@ -8,6 +8,9 @@ B serves for the next extrapolation, though it was fitted to the predicted posit
 0.001 angstrom apart). So N steps cost one quantum call and 2 N steps of the host. What the springs are:
 `coupling/springs`.
 
+The first cycle, while no stiffness is known, is a fifth as long: one more call, and no prediction by tensions alone over
+N steps, which would be several times as wrong as all later ones.
+
 Langevin noise is the same both times. The work that the correction does is that of the springs along the corrected path;
 an energy there is not, whatever the coupling. With N = 1 the scheme is the plain one, to rounding.
 
@@ -89,7 +92,8 @@ class Lotf:
         """Makes `steps` steps in cycles of at most N."""
         done = 0
         while done < steps:
-            n = min(self.steps, steps - done)
+            first = self.errors.prediction.occasions == 0
+            n = min(max(self.steps // 5, 1) if first else self.steps, steps - done)
             self._cycle(run, n, done)
             done += n
 
