@@ -397,7 +397,7 @@ def test_disordered_structures(tmp_path):
 
 
 def test_every_coupling_owes_references_that_exist():
-    from solidqmmm.procedures.coupling_references import BOUNDARY_CHARGES, DAMPING, SCHEMES
+    from solidqmmm.procedures.coupling_references import BALANCED, BOUNDARY_CHARGES, DAMPING, SCHEMES
     from solidqmmm.results.provenance import bibliography
     from solidqmmm.system.study_sections import AdditiveSection
 
@@ -406,5 +406,6 @@ def test_every_coupling_owes_references_that_exist():
     assert set(DAMPING) == set(get_args(options["damping"].annotation))
     for scheme, keys in SCHEMES.items():
         assert keys, scheme
+    assert BALANCED in bibliography()
     for table in (SCHEMES, DAMPING, BOUNDARY_CHARGES):
         assert set().union(*table.values()) <= set(bibliography())

@@ -42,7 +42,9 @@ class Additive:
         positions: Positions of all particles of the host (shells included) in angstrom, shape=(n, 3).
         charges: Their charges in e as the host would have them without a quantum region, shape=(n,).
         embedding: "mechanical", "electrostatic" or "polarizable".
-        charge: Total charge of the cluster in e. In its images, what the atoms' classical charges lack sits at the middle.
+        charge: What the host's charges leave for the cluster in e. In its images, what the atoms' classical charges lack
+            sits at the middle.
+        own_charge: Charge of the cluster with its link atoms, as the engine computes it, in e; `charge` by default.
         environment: Polarizabilities and damping (a `PolarizableSurroundings`); for "polarizable" only.
         cores: Height in eV and width in angstrom by host particle, NaN for none, shape=(n, 2): repulsive cores on ions near
             the cluster; or None.
@@ -61,8 +63,8 @@ class Additive:
 
     def __init__(
         self, cluster: Cluster, engine: Engine, positions, charges, *, embedding: str, charge: float,
-        environment=None, cores=None, width: float = 0.0, reach: float = REACH, n_sites: int = 400,
-        boundary: BoundaryCharges | None = None,
+        own_charge: float | None = None, environment=None, cores=None, width: float = 0.0, reach: float = REACH,
+        n_sites: int = 400, boundary: BoundaryCharges | None = None,
     ):  # fmt: skip
         if embedding not in EMBEDDINGS:
             raise ValueError(f"`embedding` must be one of {EMBEDDINGS}, got {embedding!r}")
@@ -73,6 +75,7 @@ class Additive:
         self.cluster, self.name = cluster, embedding
         self.excluded = cluster.quantum
         self.charge = float(charge)
+        self.own_charge = self.charge if own_charge is None else float(own_charge)
         self.charges = np.array(charges, dtype=float)
         self.environment = environment
         positions = np.asarray(positions, dtype=float)
@@ -165,7 +168,7 @@ class Additive:
         """About the last evaluation, the fields of `results.embedded.EmbeddedResult` that there are."""
         around, found, dipoles = self._last
         report = {
-            "region_charge_e": self.charge,
+            "region_charge_e": self.own_charge,
             "region_potential_rms_error_eV": around.potential_error(),
         }
         if self.boundary is not None:
@@ -178,15 +181,23 @@ class Additive:
             report["dipoles_e_A"] = dipoles[:-1]
         if found.spill_out is not None:
             n = len(self.surroundings.explicit)
-            cations = self.surroundings.charges[self.surroundings.explicit] > 0
+            explicit = self.surroundings.explicit
+            cations = self.surroundings.charges[explicit] > 0
+            # A link atom's bond lies where the atom beside it is.
+            cations &= ~np.isin(explicit, self.cluster.region[self.cluster.n_quantum :])
             report["spill_out_e"] = float(found.spill_out[:n][cations].sum())
         return report
 
     def _boundary_report(self) -> dict:
-        """Charges that were moved away from link atoms, and those that were lost by it."""
+        """What the atoms beside link atoms were given, what of it was moved, and what was lost by it."""
         shown, before = self.surroundings.shown, self.surroundings.charges[self.surroundings.explicit]
-        moved = float(self.charges[self.boundary.atoms].sum())
-        return {"boundary_charge_e": moved, "lost_charge_e": round(float(before.sum()) - shown.total, 12) + 0.0}
+        given = float(self.boundary.shares.sum())
+        report = {"boundary_balance_e": given}
+        if self.boundary.scheme == "none":
+            return report
+        moved = float(self.charges[self.boundary.atoms].sum()) + given
+        lost = round(float(before.sum()) + given - shown.total, 12) + 0.0
+        return report | {"boundary_charge_e": moved, "lost_charge_e": lost}
 
     # --- repulsive cores ----------------------------------------------------------------------------------------
 

@@ -90,13 +90,16 @@ def _assembled(study: Study, unit: Crystal, perfect: Crystal, crystal: Crystal, 
     if study.qm is not None and (study.region is not None or study.engine_alone):
         folder = None if log_dir is None else Path(log_dir)
         charge = study.coupling.charge if is_additive(study) else 0.0
-        engine = _engine(study, crystal, partition, potential, charge, folder)
+        rules = bond_rules(study, defect, crystal.species)
+        engine = _engine(study, crystal, partition, potential, charge, rules, folder)
     return Model(study, unit, perfect, crystal, defect, partition, engine, log_dir)
 
 
-def _engine(study: Study, crystal: Crystal, partition: Partition, potential, charge: float, folder: Path | None) -> Engine:
+def _engine(
+    study: Study, crystal: Crystal, partition: Partition, potential, charge: float, rules: BondRules, folder: Path | None
+) -> Engine:
     """The study's engine, its charge that of the cluster where the coupling asks for one; with a journal in `folder`."""
-    settings = engine_settings(study, crystal, partition, potential, charge)
+    settings = engine_settings(study, crystal, partition, potential, charge, rules)
     engine = make_engine(settings, log_dir=folder, search_dirs=(study.folder,))
     return engine if folder is None else journaled(engine, folder / "journal")
 
@@ -179,7 +182,8 @@ class Model:
         if not is_additive(self.study) or self.study.coupling.charge == 0.0:
             return self.engine
         folder = None if self.log_dir is None else Path(self.log_dir)
-        return _engine(self.study, self.perfect, self.perfect_partition, self.potential, 0.0, folder)
+        perfect = self.perfect, self.perfect_partition
+        return _engine(self.study, *perfect, self.potential, 0.0, self.bond_rules, folder)
 
     @cached_property
     def matching(self):
@@ -342,7 +346,7 @@ class Model:
         if self.engine is not None:
             keys += self.engine.describe()["references"]
         if self._embedded:
-            keys += coupling_references(self.study.coupling)
+            keys += coupling_references(self.study.coupling, link_atoms=len(self.cluster.caps) > 0)
         return list(dict.fromkeys(keys))
 
     def checksums(self) -> dict[str, str]:

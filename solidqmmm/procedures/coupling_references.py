@@ -23,10 +23,14 @@ BOUNDARY_CHARGES = {
 }
 
 
-def coupling_references(asked: Coupling) -> list[str]:
-    """Keys for the section `coupling` of a study."""
+BALANCED = "wang2010balanced"
+
+
+def coupling_references(asked: Coupling, *, link_atoms: bool) -> list[str]:
+    """Keys for the section `coupling` of a study, whose cluster is closed by link atoms or not."""
     keys = [*SCHEMES[asked.scheme]]
     if isinstance(asked, AdditiveSection):
         keys += BOUNDARY_CHARGES[asked.boundary_charges]
+        keys += [BALANCED] if link_atoms and asked.scheme != "mechanical" else []
         keys += DAMPING[asked.damping] if asked.scheme == "polarizable" else ()
     return keys

@@ -8,7 +8,7 @@ from solidqmmm.coupling.additive import Additive
 from solidqmmm.coupling.boundary_charges import BoundaryCharges
 from solidqmmm.engines.factory import parse_settings
 from solidqmmm.engines.lammps_shells import Shells
-from solidqmmm.system.bonds import BondRules
+from solidqmmm.system.bonds import BondRules, local_bonds
 from solidqmmm.system.charges import site_charges
 from solidqmmm.system.cluster import Cluster
 from solidqmmm.system.crystal import Crystal
@@ -36,13 +36,24 @@ def cluster_charge(crystal: Crystal, partition: Partition, potential, charge: fl
     if abs(needed - round(needed)) > _TOLERANCE:
         raise ValueError(
             f"the ions around the quantum cluster sum to {around:+.4g} e and the crystal to {charge:+g} e, which leaves "
-            f"{needed:+.4g} e for the cluster, no whole number: choose a region of whole formula units, or formal charges "
-            "(host: {charges: ...})"
+            f"{needed:+.4g} e for the cluster, no whole number: choose a region of whole formula units, formal charges "
+            "(host: {charges: ...}), or, where bonds are covalent, link atoms (caps: {kind: hydrogen})"
         )
     return float(round(needed))
 
 
-def engine_settings(study: Study, crystal: Crystal, partition: Partition, potential, charge: float):
+def cuts_bonds(study: Study, crystal: Crystal, partition: Partition, bond_rules: BondRules) -> bool:
+    """Whether link atoms close the cluster, which then has the charge of the defect, and no ions' sums tell it."""
+    if study.caps.rules().kind == "none":
+        return False
+    bonds = local_bonds(crystal, partition.quantum, bond_rules)
+    outward = np.isin(bonds.i, partition.quantum) & ~np.isin(bonds.j, partition.quantum)
+    return bool(outward.any())
+
+
+def engine_settings(
+    study: Study, crystal: Crystal, partition: Partition, potential, charge: float, bond_rules: BondRules
+):
     """The study's section `qm` with the charge of the cluster filled in, where the engine has one.
 
     Raises:
@@ -56,6 +67,13 @@ def engine_settings(study: Study, crystal: Crystal, partition: Partition, potent
         )
     if not is_additive(study) or "charge" not in type(settings).model_fields:
         return settings
+    if cuts_bonds(study, crystal, partition, bond_rules):
+        if settings.charge is not None and abs(settings.charge - charge) > _TOLERANCE:
+            raise ValueError(
+                f"qm.charge: {settings.charge:+g} e stated, but a cluster that link atoms close has the charge of the "
+                f"defect, coupling.charge: {charge:+g} e: leave qm.charge out, or change coupling.charge"
+            )
+        return settings.model_copy(update={"charge": float(charge)})
     needed = cluster_charge(crystal, partition, potential, charge)
     if settings.charge is not None and abs(settings.charge - needed) > _TOLERANCE:
         raise ValueError(
@@ -96,8 +114,9 @@ def additive_coupling(
         shapes = {symbol: (core.height, core.width) for symbol, core in asked.cores.items()}
         cores = np.array([shapes.get(symbol, (np.nan, np.nan)) for symbol in crystal.symbols])
         cores = np.vstack([cores, np.full((len(owner), 2), np.nan)])
-    if asked.boundary_charges != "none":
-        boundary = BoundaryCharges.of(cluster, crystal, bond_rules, asked.boundary_charges)
+    closed = len(cluster.caps) > 0
+    if asked.boundary_charges != "none" or (closed and asked.scheme != "mechanical"):
+        boundary = BoundaryCharges.of(cluster, crystal, bond_rules, asked.boundary_charges, balance=left - charge)
     return Additive(
         cluster,
         engine,
@@ -105,6 +124,7 @@ def additive_coupling(
         charges,
         embedding=asked.scheme,
         charge=left,
+        own_charge=charge if closed else left,
         environment=environment,
         cores=cores,
         width=asked.width,

@@ -342,7 +342,7 @@ class AdditiveSection(Section):
         scheme: What the quantum electrons feel: nothing (fixed charges stand for them), the ions' charges, or these and the
             dipoles that they induce.
         charge: Total charge of the crystal with its defect in e (the defect's charge state). That of the quantum cluster
-            follows from it and the ions' charges.
+            follows from it and the ions' charges; with link atoms it is the same.
         width: Gaussian width of the ions near the cluster, angstrom.
         boundary_charges: Where electrons see the charges of atoms beside link atoms: where they are, nowhere (Z1), shifted
             to the atoms' neighbours, or on their bonds (RC; with the dipole kept, RCD).

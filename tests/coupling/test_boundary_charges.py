@@ -46,7 +46,7 @@ def case(periodic: bool):
 
 
 @contextmanager
-def hybrid(scheme, *, periodic=True, polarizable=False):
+def hybrid(scheme, *, periodic=True, polarizable=False, balance=0.0):
     perfect, charges, partition, cluster = case(periodic)
     environment = None
     if polarizable:
@@ -63,7 +63,7 @@ def hybrid(scheme, *, periodic=True, polarizable=False):
         environment=environment,
         width=0.4,
         n_sites=200,
-        boundary=None if scheme is None else BoundaryCharges.of(cluster, perfect, BOND_RULES, scheme),
+        boundary=None if scheme is None else BoundaryCharges.of(cluster, perfect, BOND_RULES, scheme, balance=balance),
     )
     with QMMM(rattled(perfect), PERIODIC if periodic else ISOLATED, coupling, partition=partition) as qmmm:
         yield qmmm
@@ -85,6 +85,34 @@ def test_forces_are_the_gradient_of_the_energy(scheme, periodic, polarizable):
         size = np.linalg.norm(forces) * np.linalg.norm(step)
         assert slope == pytest.approx(float((forces * step).sum()), abs=1e-5 * size)
         np.testing.assert_allclose(forces.sum(axis=0), 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("scheme", ["none", "shift"])
+def test_forces_are_the_gradient_of_the_energy_with_balanced_charges(scheme):
+    rng = np.random.default_rng(6)
+    with hybrid(scheme, periodic=False, balance=-6.0) as qmmm:
+        positions, forces = qmmm.host.positions(), qmmm.forces()
+        step = 1e-3 * rng.normal(size=positions.shape)
+        energies = []
+        for sign in (1, -1):
+            qmmm.host.set_positions(positions + sign * step)
+            energies.append(qmmm.energy())
+        size = np.linalg.norm(forces) * np.linalg.norm(step)
+        assert (energies[1] - energies[0]) / 2 == pytest.approx(float((forces * step).sum()), abs=1e-4 * size)
+
+
+@pytest.mark.parametrize("scheme", ["none", *SCHEMES])
+def test_what_the_host_leaves_over_is_shared_by_cut_bonds(scheme):
+    """Twelve cut bonds, twelve atoms Y: each is shown with a twelfth more, wherever its charge goes."""
+    with hybrid(scheme, balance=-6.0) as qmmm:
+        qmmm.energy()
+        surroundings, report = qmmm.coupling.surroundings, qmmm.coupling.report()
+    before = surroundings.charges[surroundings.explicit].sum()
+    np.testing.assert_allclose(qmmm.coupling.boundary.shares, np.full(12, -0.5))
+    assert report["boundary_balance_e"] == pytest.approx(-6.0)
+    assert surroundings.shown.total == pytest.approx(before - 6.0 + (30.0 if scheme == "delete" else 0.0))
+    assert report.get("boundary_charge_e") == (None if scheme == "none" else pytest.approx(-30.0))
+    assert report.get("lost_charge_e", 0.0) == pytest.approx(-30.0 if scheme == "delete" else 0.0, abs=1e-9)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -140,7 +168,7 @@ def test_dipole_is_kept_by_what_is_shown():
 def test_what_it_refuses():
     perfect, charges, partition, cluster = case(True)
     with pytest.raises(ValueError, match="`scheme` must be one of"):
-        BoundaryCharges.of(cluster, perfect, BOND_RULES, "none")
+        BoundaryCharges.of(cluster, perfect, BOND_RULES, "all")
     bare = carve(perfect, partition, CapRules(kind="none"), bond_rules=BOND_RULES)
     with pytest.raises(ValueError, match="this cluster has none"):
         BoundaryCharges.of(bare, perfect, BOND_RULES, "rc")
