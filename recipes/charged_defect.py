@@ -85,6 +85,8 @@ def run(
         bulk_subtracted=True,
         more_routes=series.routes,
         warnings=series.warnings,
+        vbm_eV=series.vbm,
+        band_gap_eV=series.band_gap,
         **options,
         **said,
     )

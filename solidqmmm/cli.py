@@ -307,10 +307,6 @@ def _found(name):
 def _built(study, log_dir):
     """The model; what a study asks for and cannot be is said in words, not in a traceback."""
     from solidqmmm.procedures.build import build_model
-    from solidqmmm.procedures.no_crystal import NoCrystal
-
-    if study.numbers_file is not None:
-        return NoCrystal(study)
 
     try:
         return build_model(study, log_dir=log_dir)

@@ -14,10 +14,13 @@ from solidqmmm.errors import StudyError
 
 def charge_states(
     states: Annotated[Path, typer.Argument(metavar="STATES.csv", help="Charge states of defects.")],
-    gap: Annotated[float, typer.Option("--gap", metavar="EV", help="Band gap, eV.")],
+    gap: Annotated[
+        float | None, typer.Option("--gap", metavar="EV", help="Band gap, eV; by default what the runs tell.")
+    ] = None,
     vbm: Annotated[
-        float, typer.Option("--vbm", metavar="EV", help="Valence-band maximum in the energies' reference.")
-    ] = 0.0,
+        float | None,
+        typer.Option("--vbm", metavar="EV", help="Valence-band maximum in their reference; by default the runs', or 0."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder; by default the table's name.")
     ] = None,
@@ -26,7 +29,8 @@ def charge_states(
     """Formation energies and transition levels of defects in their charge states, and the figure against the Fermi level.
 
     The table has the columns defect,charge and energy_eV (E[X^q] - E[bulk] in the infinite crystal) or run (the folder of an
-    extrapolation); error_eV and chemical_eV (minus the sum of n_i mu_i over added atoms) are optional.
+    extrapolation, which knows the band edges if GPAW alone computed it); error_eV and chemical_eV (minus the sum of n_i mu_i
+    over added atoms) are optional.
 
     Example: solidqmmm charge-states states.csv --gap 7.8 --vbm 3.1 --out vacancy
     """
@@ -55,7 +59,7 @@ def charge_states(
         references=result.METHOD_REFERENCES,
         wall_time_s={"run": time.perf_counter() - begin},
         mpi_ranks=1,
-        settings={"gap": gap, "vbm": vbm},
+        settings={"gap": result.band_gap_eV, "vbm": result.vbm_eV},
     ).save(folder / "provenance.json")
     cli_show.table(result.summary())
     cli_show.paths([("result", written), ("figures", [path for path in drawn if path.suffix == ".png"])])

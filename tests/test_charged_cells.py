@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,19 +13,24 @@ from typer.testing import CliRunner
 
 from solidqmmm import recipebook
 from solidqmmm.engines.lammps import LammpsEngine
+from solidqmmm.engines.protocols import PotentialEvaluation
 from solidqmmm.errors import ConvergenceError, SolidQMMMError, StudyError
 from solidqmmm.physics.ewald import COULOMB, ewald_potential
 from solidqmmm.physics.madelung import site_potentials_of
 from solidqmmm.physics.planar_average import planar_average
 from solidqmmm.procedures import cell_series
 from solidqmmm.procedures.build import build_model
+from solidqmmm.procedures.charge_states import ChargeState
 from solidqmmm.procedures.host_dielectric import host_dielectric
 from solidqmmm.procedures.host_lattice import relaxed_cell
+from solidqmmm.procedures.host_potentials import compared
 from solidqmmm.procedures.size_series import extrapolate_table
 from solidqmmm.results.base import Result
 from solidqmmm.system.crystal import Crystal
+from solidqmmm.system.defect import Defect
 from solidqmmm.system.energy_table import read_energies
 from solidqmmm.system.potential import Potential
+from solidqmmm.system.site_potentials import CellPotentials
 from solidqmmm.system.study import Study
 
 A_MGO, RHO_MGO, A_OO, RHO_OO, C_OO, CUTOFF = 821.6, 0.3242, 22764.0, 0.149, 27.88, 8.0
@@ -126,6 +132,105 @@ def test_an_engine_alone_is_the_host_alone():
     relaxed = {"dielectric": 11.5, "cells": [[2, 2, 2]], "fit": {"terms": [1]}, "ions": "relaxed", "fmax": 2e-3}
     a, b = run(relaxed, host=None, qm=qm), run(relaxed)
     assert a.points[0]["energy_eV"] == pytest.approx(b.points[0]["energy_eV"], abs=1e-3)
+
+
+class Telling:
+    """Rigid ions that tell their potentials; in a cell with a charge q all are shifted by c, and its energy by q c."""
+
+    calls = 0
+
+    def __init__(self, engine, charge: float, shift: float):
+        self.engine, self.charge, self.shift = engine, charge, shift
+        self.name, self.provides_stress = engine.name, engine.provides_stress
+
+    def evaluate(self, atoms, *, stress=False):
+        found = self.engine.evaluate(atoms, stress=stress)
+        return replace(found, energy=found.energy + self.charge * self.shift)
+
+    def evaluate_with_potentials(self, atoms):
+        Telling.calls += 1
+        found = self.evaluate(atoms)
+        charges = np.where(atoms.numbers == 12, 2.0, -2.0)
+        shift = self.shift if self.charge else 0.0
+        given = (atoms.positions, charges, atoms.cell.array)
+        V = ewald_potential(atoms.positions, *given, derivatives=0, background=True)[0] + shift
+        planes = tuple(planar_average(axis, 90, *given) + shift for axis in range(3))
+        edges = None if self.charge else np.array([-3.0, 4.5])
+        return PotentialEvaluation(
+            found.energy, found.forces, site_potentials=V, planar_potentials=planes, band_edges=edges
+        )
+
+    def describe(self):
+        return {**self.engine.describe(), "shift": self.shift}
+
+    def close(self):
+        self.engine.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info):
+        self.close()
+
+
+def telling(monkeypatch, shift: float):
+    from solidqmmm.engines.factory import make_engine
+
+    def made(settings, **options):
+        return Telling(make_engine(settings, **options), settings.net_charge, shift)
+
+    monkeypatch.setattr("solidqmmm.procedures.build.make_engine", made)
+
+
+@pytest.mark.parametrize("shift", [0.0, -0.8])
+def test_an_engine_that_tells_its_potentials_needs_no_table(shift, monkeypatch):
+    """FNV and eFNV of every cell, whatever the zero of the charged one; band edges are those of the perfect crystal."""
+    telling(monkeypatch, shift)
+    result = run({"dielectric": 1.0, "cells": CUBES[:2], "fit": {"terms": [1]}}, host=None, qm={"engine": "lammps", **RIGID})
+    exact = removal_energy()
+    for name in ("FNV", "eFNV"):
+        assert result.routes[name]["by_cell"] == pytest.approx({"2x2x2": exact, "3x3x3": exact}, abs=2e-3)
+        assert result.routes[name]["alignment_V"] == pytest.approx(shift, abs=1e-3)
+        assert result.routes[name]["cell"] == "3x3x3"
+    assert (result.vbm_eV, result.band_gap_eV) == (-3.0, 7.5)
+    assert ChargeState.of(result, "V_O").band_edges == (-3.0, 7.5)
+    if shift:
+        assert abs(result.E_inf_eV - exact) > 1  # the fit cannot know
+
+
+def test_told_potentials_are_not_computed_again(tmp_path, monkeypatch):
+    """They come from the records of cells, and without these from the journal."""
+    telling(monkeypatch, 0.0)
+    charged = {"dielectric": 1.0, "cells": CUBES[:1], "fit": {"terms": [1]}}
+    alone = {"host": None, "qm": {"engine": "lammps", **RIGID}}
+    Telling.calls = 0
+    first = run(charged, workdir=tmp_path, **alone)
+    assert Telling.calls == 2
+    for record in (tmp_path / "nothing", tmp_path / "cells" / "2x2x2.npz"):
+        record.unlink(missing_ok=True)
+        again = run(charged, workdir=tmp_path, **alone)
+        assert again.routes == first.routes
+        assert (again.vbm_eV, again.band_gap_eV) == (-3.0, 7.5)
+    assert Telling.calls == 2
+    assert (tmp_path / "cells" / "2x2x2.npz").is_file()
+
+
+def test_an_atom_that_left_its_site_has_no_counterpart():
+    """Displaced atoms stand for their own sites while these are the nearest; one that hopped into the vacancy for none."""
+    perfect = Crystal.of(magnesia()).supercell([2, 2, 2])
+    defect = Defect("vacancy", 0, str(perfect.symbols[0]), "", perfect.positions[0])
+    crystal = defect.applied_to(perfect)
+    positions = crystal.positions + 0.4 * np.random.default_rng(2).normal(size=(63, 3)) / 3**0.5
+    same = np.flatnonzero(crystal.numbers == perfect.numbers[0])
+    hopped = same[np.linalg.norm(crystal.positions[same] - perfect.positions[0], axis=1).argmin()]
+    positions[hopped] = perfect.positions[0] + 8.424  # by a lattice vector of the cell in each direction
+    planes = (np.zeros(4),) * 3
+    V = np.arange(64.0)
+    with_it = CellPotentials(positions, np.delete(V, 0) + 0.5, planes)
+    found = compared(defect, with_it, CellPotentials(perfect.positions, V, planes), perfect.cell)
+    assert len(found.defect) == 62
+    np.testing.assert_allclose(found.defect - found.bulk, 0.5)
+    assert hopped + 1 not in found.bulk
 
 
 def test_relaxed_ions_screen_with_the_static_constant():
@@ -323,6 +428,9 @@ def test_a_study_of_numbers_alone(tmp_path, monkeypatch):
     copy = CliRunner().invoke(app, ["run", "out/study.yaml", "--out", "again"])
     assert copy.exit_code == 0, copy.output
     assert Result.load(tmp_path / "again").fit == Result.load(tmp_path / "out").fit
+    with build_model(recipebook.load_study("study.yaml")) as model:
+        again = recipebook.find("charged_defect").run(model=model, **model.study.options)
+    assert again.fit == Result.load(tmp_path / "out").fit
     assert "numbers are known" in CliRunner().invoke(app, ["run", "study.yaml", "--dry-run"]).output
     wrong = CliRunner().invoke(app, ["carve", "study.yaml"])
     assert "no quantum region" in str(wrong.exception)

@@ -200,11 +200,15 @@ def gaussian_potentials(L: float, shift: float = 0.0) -> SitePotentials:
     return SitePotentials(sites, V + shift, np.zeros(len(sites)), defect, planar)
 
 
+def cube_of_12(energy: float) -> CellEnergy:
+    return CellEnergy("12", 172, 12 * np.eye(3), energy)
+
+
 @pytest.mark.parametrize("shift", [0.0, 0.3, -0.7])
 def test_fnv_and_efnv_of_the_gaussian(shift):
     """One cell of 12 angstrom gives E_inf; a shifted potential shifts the energy by q c, and the corrections undo both."""
     given = gaussian_potentials(12.0, shift)
-    routes = potential_routes(ENERGIES[1] + CHARGE * shift, "12", 12 * np.eye(3), given, CHARGE, EPS * np.eye(3))
+    routes = potential_routes(cube_of_12(ENERGIES[1] + CHARGE * shift), given, CHARGE, EPS * np.eye(3))
     assert routes["eFNV"]["E_inf_eV"] == pytest.approx(E_INF, abs=1e-6)
     assert routes["FNV"]["E_inf_eV"] == pytest.approx(E_INF, abs=1e-4)
     B_over_qV = 2 * np.pi * COULOMB * CHARGE * SIGMA**2 / EPS / 12**3
@@ -257,7 +261,7 @@ def test_a_potential_that_is_not_flat_does_not_count():
     given = gaussian_potentials(12.0)
     noisy = given.defect + np.random.default_rng(1).normal(size=len(given.defect))
     rough = SitePotentials(given.positions, noisy, given.bulk, given.defect_position)
-    routes = potential_routes(1.0, "12", 12 * np.eye(3), rough, CHARGE, EPS * np.eye(3))
+    routes = potential_routes(cube_of_12(1.0), rough, CHARGE, EPS * np.eye(3))
     assert not routes["eFNV"]["counted"]
     assert "not flat" in routes["eFNV"]["reason"]
     assert "planes" in routes["FNV"]["reason"]

@@ -18,6 +18,7 @@ from solidqmmm.engines import gpaw_ladder as ladders
 from solidqmmm.engines.gpaw_ghosts import ghosts_of
 from solidqmmm.engines.gpaw_ghosts import require_basis as require_ghost_basis
 from solidqmmm.engines.gpaw_ladder import FRESH, RETRY_LADDER, NotConverged, Rung, SymmetryLost
+from solidqmmm.engines.gpaw_potentials import WithPotentials, potentials_of
 from solidqmmm.engines.gpaw_setups import PAWCounts, setups_and_basis
 from solidqmmm.engines.protocols import Evaluation, FieldEvaluation, FieldResponse
 from solidqmmm.errors import ConvergenceError
@@ -27,7 +28,7 @@ from solidqmmm.system.point_charges import PointCharges, RepulsiveCores
 logger = logging.getLogger(__name__)
 
 
-class GPAWEngine:
+class GPAWEngine(WithPotentials):
     """Density functional theory by GPAW (its new implementation).
 
     Consecutive calls with the same species, cell and pbc start from the previous density and wave functions. Where the
@@ -162,8 +163,8 @@ class GPAWEngine:
     def _bare(self, atoms: Atoms) -> Atoms:
         return checks.bare(atoms, ghosts=self.ghost_basis)
 
-    def _evaluated(self, atoms: Atoms, *, stress: bool = False) -> dict:
-        """Fields of Evaluation, or of FieldEvaluation if a field is assigned."""
+    def _evaluated(self, atoms: Atoms, *, stress: bool = False, potentials: bool = False) -> dict:
+        """Fields of Evaluation, of FieldEvaluation if a field is assigned, or of PotentialEvaluation."""
         self._require_computable(atoms)
         started = perf_counter()
         info = self._converge(atoms)
@@ -176,6 +177,7 @@ class GPAWEngine:
             moment = float(calc.dft.results.get("magmom", 0.0))
             homo, lumo = calc.get_homo_lumo()
             of_sites, said = self._source.found(calc.dft.density)
+            of_sites |= potentials_of(calc) if potentials else {}
         except Exception as error:
             self._drop()
             raise ladders.translated(error, directory=self._folder) from error

@@ -177,3 +177,39 @@ class FieldEngine(Engine, Protocol):
             EngineError, ConvergenceError: As `evaluate`.
         """
         ...
+
+
+# --- engines that tell their electrostatic potential -----------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PotentialEvaluation(Evaluation):
+    """What an engine says about a periodic cell and the electrostatic potential in it, as a positive charge feels it.
+
+    The zero of potentials and band edges is the one that the energies of charged cells refer to: a constant c added to all
+    potentials changes the energy of a cell with charge q by q c.
+
+    Attributes:
+        site_potentials: At the atoms, averaged in a way that depends on the species alone, in V, shape=(n,).
+        planar_potentials: Averages over planes along each cell vector in V, from the origin on in equal steps, the end left
+            out; three arrays.
+        band_edges: Highest occupied and lowest empty level among the k-points in eV, shape=(2,); None without a gap.
+    """
+
+    site_potentials: np.ndarray
+    planar_potentials: tuple[np.ndarray, np.ndarray, np.ndarray]
+    band_edges: np.ndarray | None = None
+
+
+@runtime_checkable
+class SitePotentialEngine(Engine, Protocol):
+    """An engine that tells the electrostatic potential in a cell that is periodic in all directions."""
+
+    def evaluate_with_potentials(self, atoms: ase.Atoms) -> PotentialEvaluation:
+        """Energy, forces and potentials of `atoms`; after `evaluate` of the same atoms little is computed again.
+
+        Raises:
+            ValueError: For atoms that are not periodic in all directions.
+            EngineError, ConvergenceError: As `evaluate`.
+        """
+        ...

@@ -22,6 +22,7 @@ from solidqmmm.procedures.coupling_references import coupling_references
 from solidqmmm.procedures.embed import additive_coupling, engine_settings, is_additive
 from solidqmmm.procedures.embedding_requests import require_embeddable
 from solidqmmm.procedures.host_lattice import pressure_GPa, relaxed_cell
+from solidqmmm.procedures.no_crystal import NoCrystal
 from solidqmmm.procedures.place_defect import place_defect
 from solidqmmm.procedures.select import (
     bonded_to_point,
@@ -48,8 +49,8 @@ _NOTEWORTHY_PRESSURE_GPa = 0.1
 _LARGEST_UNIT = 2000
 
 
-def build_model(study: Study, *, log_dir=None) -> Model:
-    """The model of a study. Nothing expensive is computed yet.
+def build_model(study: Study, *, log_dir=None) -> Model | NoCrystal:
+    """The model of a study. Nothing expensive is computed yet. A study of numbers that are known has no crystal to model.
 
     Args:
         study: The validated study.
@@ -59,6 +60,8 @@ def build_model(study: Study, *, log_dir=None) -> Model:
         StructureError, RegionError: If crystal, defect or region are impossible.
         ValueError: For an element that the host potential does not know; as `require_embeddable`.
     """
+    if study.numbers_file is not None:
+        return NoCrystal(study)
     unit, potential = study.unit_cell(), study.potential()
     if study.structure.lattice == "host":
         for symbol in unit.species:

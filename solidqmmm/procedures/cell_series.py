@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from ase import Atoms
 
 from solidqmmm.engines.factory import parse_settings
+from solidqmmm.engines.protocols import Evaluation, PotentialEvaluation, SitePotentialEngine
 from solidqmmm.errors import ConvergenceError, StudyError
 from solidqmmm.physics.quasi_newton import update_bfgs
 from solidqmmm.procedures.embed import is_additive
@@ -25,7 +27,7 @@ from solidqmmm.procedures.relax import relax
 from solidqmmm.procedures.tasks import map_tasks
 from solidqmmm.system.charges import site_charges
 from solidqmmm.system.energy_table import CellEnergy
-from solidqmmm.system.site_potentials import SitePotentials
+from solidqmmm.system.site_potentials import CellPotentials, SitePotentials
 from solidqmmm.system.study import Study
 
 _TOLERANCE = 1e-6  # e
@@ -42,7 +44,8 @@ class CellTask:
         ions: 'fixed' or 'relaxed'.
         fmax: Largest force, eV/angstrom.
         workdir: Run folder, or None.
-        potentials: Whether the electrostatic potentials are wanted too, where the host alone gives them.
+        potentials: Whether the electrostatic potentials are wanted too where they cost something: of the host alone. An
+            engine that tells them does so in every cell.
     """
 
     study: Study
@@ -62,6 +65,7 @@ class CellOutcome:
         defect: Energy with the defect in eV.
         perfect: Energy without in eV.
         max_force: Largest force left in the crystal with the defect, eV/angstrom; NaN for fixed ions.
+        vbm, gap: Valence-band maximum and gap of the perfect crystal in eV; NaN where nobody told them.
         potentials: Of both crystals, or None.
     """
 
@@ -70,6 +74,8 @@ class CellOutcome:
     defect: float
     perfect: float
     max_force: float
+    vbm: float = np.nan
+    gap: float = np.nan
     potentials: SitePotentials | None = None
 
     def record(self) -> dict[str, np.ndarray]:
@@ -96,8 +102,10 @@ class CellOutcome:
 def cell_series(
     model, cells, charge: float, *, ions: str, fmax: float, workdir: Path | None = None, executor=None,
     report: Callable | None = None,
-) -> tuple[list[CellEnergy], SitePotentials | None]:  # fmt: skip
-    """E[X^q] - E[bulk] of the model's defect in each of some supercells, and the potentials of the largest (or None).
+) -> list[CellOutcome]:  # fmt: skip
+    """Energies of the model's defect and of the perfect crystal in each of some supercells, in the order of `cells`.
+
+    Potentials are there in every cell where an engine alone tells them, in the largest for a host alone.
 
     Args:
         model: A `procedures.build.Model` of one of them; its study is built anew in each.
@@ -119,9 +127,7 @@ def cell_series(
         CellTask(study.model_copy(update={"supercell": cell}), ions, fmax, workdir, potentials=size == max(sizes))
         for cell, size in zip(cells, sizes)
     ]
-    done = map_tasks(run_cell, tasks, executor=executor, report=report)
-    found = [outcome.labelled(cell_name(cell)) for cell, outcome in zip(cells, done, strict=True)]
-    return found, done[sizes.index(max(sizes))].potentials
+    return map_tasks(run_cell, tasks, executor=executor, report=report)
 
 
 def _repeats(cell) -> float:
@@ -192,7 +198,8 @@ def run_cell(task: CellTask) -> CellOutcome:
         records = Records(folder, fingerprint(_without_series(model), ions=task.ions, fmax=task.fmax))
         name = cell_name(task.study.supercell).replace("/", "_").replace(" ", ".")
         known = records.read(name)
-        if known is None or (task.potentials and model.engine is None and "at_positions" not in known):
+        wanted = (task.potentials and model.engine is None) or _tells_potentials(model)
+        if known is None or (wanted and "at_positions" not in known):
             known = (_of_engine(model, task) if model.engine_alone else _of_host(model, task)).record()
             records.write(name, **known)
         return CellOutcome.from_record(known)
@@ -224,8 +231,10 @@ def _of_host(model, task: CellTask) -> CellOutcome:
             energies.append(crystal.energy())
             if task.potentials and model.engine is None and model.potential.has_coulomb:
                 potentials.append(host_potentials(crystal.host))
-    beside = compared(model.defect, potentials[1], potentials[0]) if potentials else None
-    return CellOutcome(len(model.crystal), model.crystal.cell, energies[1], energies[0], left, beside)
+    beside = compared(model.defect, *potentials[::-1], model.crystal.cell) if potentials else None
+    return CellOutcome(
+        len(model.crystal), model.crystal.cell, energies[1], energies[0], left, potentials=beside
+    )
 
 
 def _of_engine(model, task: CellTask) -> CellOutcome:
@@ -237,28 +246,50 @@ def _of_engine(model, task: CellTask) -> CellOutcome:
         qm.pop("magmoms")
     perfect = _with_engine_charge(model.study.model_copy(update={"defect": None, "qm": qm}), 0.0)
     with build_model(perfect, log_dir=task.workdir) as without:
-        reference, _ = _engine_energy(without, task)
-    energy, left = _engine_energy(model, task)
-    return CellOutcome(len(model.crystal), model.crystal.cell, energy, reference, left)
+        reference, there, _ = _engine_says(without, task)
+    found, here, left = _engine_says(model, task)
+    cell, beside, edges = model.crystal.cell, None, None
+    if isinstance(found, PotentialEvaluation):
+        beside = compared(model.defect, _potentials(found, here), _potentials(reference, there), cell)
+        edges = reference.band_edges
+    vbm, gap = (np.nan, np.nan) if edges is None else (float(edges[0]), float(edges[1] - edges[0]))
+    return CellOutcome(
+        len(here), cell, float(found.energy), float(reference.energy), left, vbm=vbm, gap=gap, potentials=beside
+    )
 
 
-def _engine_energy(model, task: CellTask) -> tuple[float, float]:
-    """Energy in eV, and the largest force left; BFGS at fixed cell where the ions are relaxed."""
-    atoms = model.crystal.to_atoms()
-    if task.ions == "fixed":
-        return float(model.engine.evaluate(atoms).energy), np.nan
-    hessian, found = _ION_STIFFNESS * np.eye(3 * len(atoms)), model.engine.evaluate(atoms)
+def _tells_potentials(model) -> bool:
+    """Whether an engine alone computes the cells, and tells the potential in them."""
+    return model.engine_alone and isinstance(model.engine, SitePotentialEngine) and all(model.crystal.pbc)
+
+
+def _potentials(found: PotentialEvaluation, atoms) -> CellPotentials:
+    return CellPotentials(atoms.positions, found.site_potentials, found.planar_potentials)
+
+
+def _engine_says(model, task: CellTask) -> tuple[Evaluation, Atoms, float]:
+    """What the engine says, of which atoms, and the largest force left; BFGS at fixed cell where the ions are relaxed."""
+    atoms, left = model.crystal.to_atoms(), np.nan
+    if task.ions == "relaxed":
+        left = _at_rest(_come_to_rest(atoms, model.engine, task.fmax), task, model)
+    tells = _tells_potentials(model)
+    return (model.engine.evaluate_with_potentials if tells else model.engine.evaluate)(atoms), atoms, left
+
+
+def _come_to_rest(atoms, engine, fmax: float) -> float:
+    """Moves the atoms until no force is larger than `fmax` (eV/angstrom); the largest that is left."""
+    hessian, found = _ION_STIFFNESS * np.eye(3 * len(atoms)), engine.evaluate(atoms)
     for _ in range(_MOST_STEPS):
         forces = found.forces - found.forces.mean(axis=0)
         left = float(np.linalg.norm(forces, axis=1).max())
-        if left <= task.fmax:
+        if left <= fmax:
             break
         move = np.linalg.solve(hessian, forces.ravel()).reshape(-1, 3)
         move *= min(1.0, _LARGEST_STEP / np.linalg.norm(move, axis=1).max())
         atoms.positions += move
-        found = model.engine.evaluate(atoms)
+        found = engine.evaluate(atoms)
         update_bfgs(hessian, move.ravel(), (forces - found.forces + found.forces.mean(axis=0)).ravel())
-    return float(found.energy), _at_rest(left, task, model)
+    return left
 
 
 def _at_rest(left: float, task: CellTask, model) -> float:

@@ -16,6 +16,7 @@ from solidqmmm.results.charge_states import ChargeStatesResult
 from solidqmmm.results.charged_defect import ChargedDefectResult
 
 CORRECTION = "finite_size"
+_SAME_EDGE = 0.02  # eV
 _COLUMNS = ("defect", "charge", "energy_eV", "run", "error_eV", "chemical_eV")
 
 
@@ -29,6 +30,7 @@ class ChargeState:
         energy: E[X^q] - E[bulk] in eV.
         stderr: Its standard error in eV, or None.
         chemical: - sum_i n_i mu_i in eV, n_i the atoms of species i that were added.
+        band_edges: Valence-band maximum in the reference of the energies and gap in eV, where its run tells them.
     """
 
     defect: str
@@ -36,27 +38,42 @@ class ChargeState:
     energy: float
     stderr: float | None = None
     chemical: float = 0.0
+    band_edges: tuple[float, float] | None = None
 
     @classmethod
     def of(cls, result: ChargedDefectResult, defect: str, chemical: float = 0.0) -> ChargeState:
         """That of an extrapolated series; standard error and half the systematic spread are added in quadrature."""
         parts = [result.fit["E_inf_stderr_eV"], result.systematic_spread_eV and result.systematic_spread_eV / 2]
         known = [part for part in parts if part is not None]
-        return cls(defect, result.charge, result.E_inf_eV, float(np.hypot.reduce(known)) if known else None, chemical)
+        edges = None if result.vbm_eV is None else (result.vbm_eV, result.band_gap_eV)
+        stderr = float(np.hypot.reduce(known)) if known else None
+        return cls(defect, result.charge, result.E_inf_eV, stderr, chemical, edges)
 
 
-def charge_states(states, *, band_gap: float, vbm: float = 0.0) -> ChargeStatesResult:
+def charge_states(states, *, band_gap: float | None = None, vbm: float | None = None) -> ChargeStatesResult:
     """Formation energies and transition levels of defects.
 
     Args:
         states: A `ChargeState` for each defect and charge, neutral ones too.
-        band_gap: In eV.
-        vbm: Valence-band maximum in the reference of the energies, eV.
+        band_gap: In eV; None takes what the states' runs tell.
+        vbm: Valence-band maximum in the reference of the energies, eV; None takes what the states' runs tell, or 0.
 
     Raises:
-        ValueError: For a gap that is not positive, no states, or a defect twice in one charge.
+        ValueError: For a gap that is not positive or that nobody tells, no states, or a defect twice in one charge.
     """
     states = list(states)
+    warnings, told = [], [s.band_edges for s in states if s.band_edges is not None]
+    if told:
+        spread = np.ptp(told, axis=0)
+        if (vbm is None and spread[0] > _SAME_EDGE) or (band_gap is None and spread[1] > _SAME_EDGE):
+            warnings.append(
+                f"the runs' band edges differ by up to {spread.max():.2f} eV: the first are taken; "
+                "were all computed with the same settings?"
+            )
+        vbm, band_gap = told[0][0] if vbm is None else vbm, told[0][1] if band_gap is None else band_gap
+    vbm = 0.0 if vbm is None else vbm
+    if band_gap is None:
+        raise ValueError("no run of these states tells the band gap: give `band_gap` (--gap), and `vbm` (--vbm) with it")
     if not (np.isfinite(band_gap) and band_gap > 0):
         raise ValueError(f"`band_gap` must be positive (eV), got {band_gap}")
     if not np.isfinite(vbm):
@@ -67,7 +84,7 @@ def charge_states(states, *, band_gap: float, vbm: float = 0.0) -> ChargeStatesR
     doubled = next((key for key in seen if seen.count(key) > 1), None)
     if doubled:
         raise ValueError(f"{doubled[0]} with charge {doubled[1]:+g} is there twice: keep one of them")
-    rows, levels, warnings = [], [], []
+    rows, levels = [], []
     for name in dict.fromkeys(s.defect for s in states):
         own = [s for s in states if s.defect == name]
         at_vbm = [s.energy + s.chemical + s.charge * vbm for s in own]

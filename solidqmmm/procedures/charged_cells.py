@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from solidqmmm.errors import StudyError
-from solidqmmm.procedures.cell_series import cell_name, cell_series
+from solidqmmm.procedures.cell_series import CellOutcome, cell_name, cell_series
 from solidqmmm.procedures.host_dielectric import model_dielectric
 from solidqmmm.procedures.potential_routes import potential_routes
 from solidqmmm.system.energy_table import CellEnergy
@@ -27,12 +27,15 @@ class ChargedCells:
         dielectric: What screens the charge, shape=(3, 3).
         routes: E_inf by the potentials of the largest cell, see `size_routes`.
         warnings: What a reader should know.
+        vbm, band_gap: Of the largest perfect cell in eV, where the engine tells them, else None.
     """
 
     cells: list[CellEnergy]
     dielectric: np.ndarray
     routes: dict[str, dict]
     warnings: list[str]
+    vbm: float | None = None
+    band_gap: float | None = None
 
 
 def charged_cells(
@@ -70,14 +73,27 @@ def charged_cells(
         report(len(done), len(cells), f"{outcome.n_atoms} atoms: {outcome.defect - outcome.perfect:.4f} eV")
 
     report(0, len(cells), f"cell {cell_name(cells[0])}")
-    found, potentials = cell_series(
-        model, cells, charge, ions=ions, fmax=fmax, workdir=workdir, executor=executor, report=told
+    outcomes = cell_series(model, cells, charge, ions=ions, fmax=fmax, workdir=workdir, executor=executor, report=told)
+    found = [outcome.labelled(cell_name(cell)) for cell, outcome in zip(cells, outcomes, strict=True)]
+    largest = outcomes[int(np.argmax([cell.volume for cell in found]))]
+    edges = (None, None) if np.isnan(largest.vbm) else (largest.vbm, largest.gap)
+    return ChargedCells(found, tensor, _routes(found, outcomes, charge, tensor), warnings, *edges)
+
+
+def _routes(found: list[CellEnergy], outcomes: list[CellOutcome], charge: float, tensor) -> dict[str, dict]:
+    """The routes by the potentials of the largest cell that has some; `by_cell` has E_inf by all that have."""
+    of_cells = sorted(
+        ((cell, outcome.potentials) for cell, outcome in zip(found, outcomes) if outcome.potentials is not None),
+        key=lambda pair: pair[0].volume,
     )
-    routes = {}
-    if potentials is not None:
-        largest = max(found, key=lambda c: c.volume)
-        routes = potential_routes(largest.energy, largest.label, largest.cell, potentials, charge, tensor)
-    return ChargedCells(found, tensor, routes, warnings)
+    by_label = {cell.label: potential_routes(cell, given, charge, tensor) for cell, given in of_cells}
+    if not by_label:
+        return {}
+    routes = by_label[of_cells[-1][0].label]
+    if len(by_label) > 1:
+        for name in routes:
+            routes[name]["by_cell"] = {label: each[name]["E_inf_eV"] for label, each in by_label.items()}
+    return routes
 
 
 def _words(tensor) -> str:

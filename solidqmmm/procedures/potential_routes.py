@@ -6,24 +6,23 @@ import numpy as np
 
 from solidqmmm.physics.efnv import efnv
 from solidqmmm.procedures.size_routes import EFNV, FNV, route
+from solidqmmm.system.energy_table import CellEnergy
 from solidqmmm.system.site_potentials import SitePotentials
 
 # Scatter of the potential far from the defect (V) from which on an alignment by it means little.
 _NOT_FLAT = 0.1
 
 
-def potential_routes(energy: float, label: str, cell, given: SitePotentials, charge: float, tensor) -> dict[str, dict]:
+def potential_routes(of: CellEnergy, given: SitePotentials, charge: float, tensor) -> dict[str, dict]:
     """The routes FNV and eFNV for one cell, in the form of `size_routes.route`.
 
     Args:
-        energy: Of the defect in this cell in eV.
-        label: Name of the cell.
-        cell: Cell vectors as rows in angstrom, shape=(3, 3).
+        of: The cell and its energy.
         given: Its potentials.
         charge: q in e.
         tensor: Relative permittivity, shape=(3, 3).
     """
-    found = {}
+    energy, label, cell, found = of.energy, of.label, of.cell, {}
     try:
         by_sites = efnv(charge, cell, tensor, given.positions, given.defect_position, given.defect, given.bulk)
         reason = None

@@ -80,7 +80,7 @@ def extrapolate(
         charge=float(charge),
         dielectric=tensor,
         points=_points(cells, inverse, chosen, charge, tensor),
-        fit=_fit_in_numbers(chosen, A, scale, request.terms is None),
+        fit=_fit_in_numbers(chosen, A, request.terms is None),
         models=[_model_in_numbers(f, f is chosen) for f in fits],
         routes=routes,
         systematic_spread_eV=spread_of(routes),
@@ -101,7 +101,7 @@ def extrapolate_table(table: EnergyTable, charge: float, dielectric, **options) 
     if with_potentials:
         cell = max(with_potentials, key=lambda c: c.volume)
         given = read_site_potentials(cell.potentials)
-        more = potential_routes(cell.energy, cell.label, cell.cell, given, charge, read_dielectric(dielectric))
+        more = potential_routes(cell, given, charge, read_dielectric(dielectric))
     return extrapolate(
         table.cells,
         charge,
@@ -201,15 +201,32 @@ def _scatter_beyond_error_bars(chosen: SizeFit) -> float:
     return max(1.0, float(np.sqrt(chosen.chi_squared / chosen.degrees_of_freedom)))
 
 
+def _enlarged(found: SizeFit) -> tuple[float, str | None]:
+    """By what the standard errors of a fit grow, and what they then come from.
+
+    With few degrees of freedom residuals may be small by chance, though the terms that are left out matter: then E_inf moves
+    when a single cell is left out, by more than the standard error says.
+    """
+    if found.E_inf_stderr is None:
+        return 1.0, None
+    if found.chi_squared is not None:
+        return _scatter_beyond_error_bars(found), "error_eV"
+    if found.left_out_spread is None or found.left_out_spread <= found.E_inf_stderr:
+        return 1.0, "residuals"
+    return found.left_out_spread / max(found.E_inf_stderr, 1e-300), "leaving out cells"
+
+
 def _times(value, factor):
     return None if value is None else float(value) * factor
 
 
-def _fit_in_numbers(chosen: SizeFit, A: float, scale: float, free_choice: bool) -> dict:
+def _fit_in_numbers(chosen: SizeFit, A: float, free_choice: bool) -> dict:
+    scale, source = _enlarged(chosen)
     return {
         "model": chosen.model.name,
         "E_inf_eV": chosen.E_inf,
         "E_inf_stderr_eV": _times(chosen.E_inf_stderr, scale),
+        "stderr_from": source,
         "A_eV_A": chosen.coefficients.get(1),
         "A_stderr_eV_A": _times(chosen.stderr.get(1), scale),
         "A_predicted_eV_A": A,
@@ -228,7 +245,8 @@ def _model_in_numbers(found: SizeFit, chosen: bool) -> dict:
         "model": found.model.name,
         "n_parameters": found.model.n_parameters,
         "E_inf_eV": found.E_inf,
-        "E_inf_stderr_eV": found.E_inf_stderr,
+        "E_inf_stderr_eV": _times(found.E_inf_stderr, _enlarged(found)[0]),
+        "degrees_of_freedom": found.degrees_of_freedom,
         "A_eV_A": found.coefficients.get(1),
         "B_eV_A3": found.coefficients.get(3),
         "residual_rms_eV": found.rms,

@@ -22,20 +22,25 @@ class ChargedDefectResult(Result):
         points: One mapping for each cell: `label`, `n_atoms`, `effective_length_A` (edge of the cube with the same Madelung
             energy; null where it has none), `volume_A3`, `energy_eV`, `error_eV`, `madelung_correction_eV` (-E_pc, what is
             added to the energy), `fitted_eV`, `residual_eV`.
-        fit: The model that was chosen: `model`, `E_inf_eV`, `E_inf_stderr_eV` (null where nothing can tell it),
+        fit: The model that was chosen: `model`, `E_inf_eV`, `E_inf_stderr_eV` (null where nothing can tell it), `stderr_from`
+            (residuals, error_eV, or leaving out cells, whose spread is taken where it is larger than the residuals tell),
             `A_eV_A`, `A_stderr_eV_A` (null where A is fixed), `A_predicted_eV_A`, `B_eV_A3` (null where the model has no
             such term), `B_stderr_eV_A3`, `residual_rms_eV`, `left_out_rms_eV` (leave-one-out), `left_out_spread_eV` (of
             E_inf), `degrees_of_freedom`, `chosen_by`.
-        models: Every model that was tried: `model`, `n_parameters`, `E_inf_eV`, `E_inf_stderr_eV`, `A_eV_A`, `B_eV_A3`,
-            `residual_rms_eV`, `criterion_eV` (root mean square of the leave-one-out residuals), `unresolved` (powers of 1/L
+        models: Every model that was tried: `model`, `n_parameters`, `degrees_of_freedom`, `E_inf_eV`, `E_inf_stderr_eV`,
+            `A_eV_A`, `B_eV_A3`, `residual_rms_eV`, `criterion_eV` (rms of the leave-one-out residuals), `unresolved` (powers of 1/L
             whose coefficients the data do not tell from zero), `chosen`.
         routes: E_inf by every route, by its name: `E_inf_eV`, `correction_eV` and the `cell` it was added to, `counted` (in
-            the spread) and `reason` (why it does not exist, or does not count).
+            the spread) and `reason` (why it does not exist, or does not count); FNV and eFNV also `by_cell`, E_inf by the
+            potentials of each cell, where several have them.
         systematic_spread_eV: Largest minus smallest E_inf of the routes that count; null where there is one alone.
         curve_inverse_length_per_A: 1/L_eff at which the fit is tabulated, shape=(n,).
         curve_energy_eV: The fit there, for cells of the largest one's shape, shape=(n,).
         curve_stderr_eV: Its standard error, shape=(n,); None where the fit has none.
         band_factor: Standard errors in half of the 95 % band (Student's t); None likewise.
+        vbm_eV: Valence-band maximum of the perfect crystal in the reference of the energies (q times it belongs to the
+            formation energy), among the k-points of the largest cell; None where nobody told it.
+        band_gap_eV: From there to the lowest empty level; None likewise.
         host, engine, coupling: Descriptions, where the package computed the energies.
         warnings: What a reader should know.
     """
@@ -54,6 +59,8 @@ class ChargedDefectResult(Result):
     curve_energy_eV: np.ndarray = ()
     curve_stderr_eV: np.ndarray | None = None
     band_factor: float | None = None
+    vbm_eV: float | None = None
+    band_gap_eV: float | None = None
     host: str = ""
     engine: str = ""
     coupling: str = ""
@@ -83,10 +90,11 @@ class ChargedDefectResult(Result):
             )
             for p in self.points
         ]
-        models = [("model", "E_inf (eV)", "A (eV A)", "B (eV A^3)", "left out (meV)", "")]
+        models = [("model", "d.o.f.", "E_inf (eV)", "A (eV A)", "B (eV A^3)", "left out (meV)", "")]
         models += [
             (
                 m["model"],
+                str(m.get("degrees_of_freedom", "")),
                 _with_error(m["E_inf_eV"], m["E_inf_stderr_eV"]),
                 f"{m['A_eV_A']:.3f}",
                 "" if m["B_eV_A3"] is None else f"{m['B_eV_A3']:.2f}",
@@ -115,6 +123,7 @@ class ChargedDefectResult(Result):
             ("dielectric", _tensor_in_words(self.dielectric)),
             ("model", f"{fit['model']} (chosen by {fit['chosen_by']})"),
             ("E_inf", _with_error(fit["E_inf_eV"], fit["E_inf_stderr_eV"], missing=", no error bar") + " eV"),
+            ("error bar", _error_in_words(fit)),
             ("A", _coefficient(fit["A_eV_A"], fit["A_stderr_eV_A"], "eV A", f"predicted {fit['A_predicted_eV_A']:.3f}")),
             ("B", _coefficient(fit["B_eV_A3"], fit["B_stderr_eV_A3"], "eV A^3")),
             ("systematic spread", "none: one route alone" if spread is None else f"{_short(spread)} eV between the routes"),
@@ -132,7 +141,7 @@ class ChargedDefectResult(Result):
         ]
         routes = [(name, _route_in_words(r)) for name, r in self.routes.items()]
         found = self.conclusion()
-        return head + found[:6] + routes + found[6:]
+        return head + found[:7] + routes + found[7:]
 
     @property
     def METHOD_REFERENCES(self) -> tuple[str, ...]:
@@ -157,6 +166,13 @@ def _unresolved(powers) -> str:
 
 def _with_error(value: float, stderr: float | None, missing: str = "") -> str:
     return f"{value:.4f}" + (missing if stderr is None else f" +- {_short(stderr)}")
+
+
+def _error_in_words(fit: dict) -> str:
+    """Where the error bar comes from, and on how many degrees of freedom it rests."""
+    n = fit["degrees_of_freedom"]
+    freedom = f"{n} degree{'' if n == 1 else 's'} of freedom"
+    return freedom if fit.get("stderr_from") is None else f"from {fit['stderr_from']}, {freedom}"
 
 
 def _short(value: float) -> str:

@@ -12,6 +12,21 @@ from solidqmmm.errors import StudyError
 
 
 @dataclass(frozen=True, eq=False)
+class CellPotentials:
+    """Potentials in one crystal, as a positive charge feels them, in V.
+
+    Attributes:
+        positions: Of the atoms in angstrom, shape=(n, 3).
+        sites: At the atoms, in whatever way it is the same in both crystals that are compared, shape=(n,).
+        planes: Averages over planes along each axis, three arrays, as in `SitePotentials.planar`.
+    """
+
+    positions: np.ndarray
+    sites: np.ndarray
+    planes: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class SitePotentials:
     """Potentials as a positive charge feels them, in V; those of codes that print electron energies change their sign.
 
