@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field, model_validator
 
 from solidqmmm.physics.finite_size import TERMS, SizeModel
 from solidqmmm.physics.size_corrections import dielectric_tensor
+from solidqmmm.system.study_sections import Section
+
+_THINNEST = 3.0  # angstrom, of the shell of ions between the two radii
 
 
 def read_dielectric(value) -> np.ndarray:
@@ -94,3 +99,24 @@ def checked_fit(value):
     """The value as it was written, if `FitRequest.read` takes it."""
     FitRequest.read(value)
     return value
+
+
+class MottLittletonRequest(Section):
+    """Radii of the two regions in a Mott-Littleton calculation.
+
+    Attributes:
+        inner_radius_A: Ions nearer than this relax; by default about 450 do.
+        outer_radius_A: Ions nearer than this respond one by one, farther ones as a medium; by default 8 angstrom more.
+    """
+
+    inner_radius_A: Annotated[float, Field(gt=0)] | None = None
+    outer_radius_A: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _outer_beyond_inner(self):
+        if self.outer_radius_A is not None and (self.inner_radius_A or 0.0) + _THINNEST > self.outer_radius_A:
+            raise ValueError(
+                f"`outer_radius_A` must be {_THINNEST:g} A or more beyond `inner_radius_A`, which it needs, got "
+                f"{self.outer_radius_A:g} and {self.inner_radius_A or 'none'}"
+            )
+        return self
