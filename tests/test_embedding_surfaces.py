@@ -16,7 +16,7 @@ from solidqmmm.engines.lammps_host import LammpsHost
 from solidqmmm.physics.ewald import ewald_energy
 from solidqmmm.physics.geometry import vacuum_along
 from solidqmmm.procedures.build import build_model
-from solidqmmm.procedures.slabs import potential_step, slab_axes
+from solidqmmm.procedures.slabs import potential_step, require_slab_without_field, slab_axes
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.potential import Potential
 from solidqmmm.system.study import Study
@@ -151,6 +151,13 @@ def test_polar_slabs(tmp_path, call):
     atoms.pbc = True
     polar = asked(atoms=atoms, defect=None, region={"core": {"hops": 1}, "centre": {"site": 0}})
     refused(tmp_path, call, polar, "angstrom of vacuum is polar", atoms)
+
+
+def test_a_charged_cluster_in_a_box_is_no_slab():
+    """Vacuum on all sides: the energy has a limit, as 1/L."""
+    atoms = bulk("MgO", "rocksalt", a=4.2, cubic=True)
+    atoms.center(vacuum=6.0)
+    require_slab_without_field(Crystal.of(atoms), np.where(atoms.symbols == "Mg", 2.0, -2.0), 2.0)
 
 
 def test_vacuum_and_dipoles_of_slabs():

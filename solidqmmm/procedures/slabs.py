@@ -41,14 +41,16 @@ def require_slab_without_field(perfect: Crystal, charges, charge: float):
     """Refuses slabs whose energy depends on the vacuum between them.
 
     Args:
-        perfect: The crystal without its defect; one without vacuum is none of this.
+        perfect: The crystal without its defect. One without vacuum is no slab, nor is one with vacuum along several cell
+            vectors, such as a cluster of ions in a box, whose energy has a limit.
         charges: Of its ions in e, shape=(n,).
         charge: Of the crystal with its defect in e.
 
     Raises:
         ValueError: For a charged slab, or one with a dipole across it.
     """
-    for axis in slab_axes(perfect):
+    axes = slab_axes(perfect)
+    for axis in axes if len(axes) == 1 else ():
         width = vacuum_along(perfect.positions, perfect.cell)[axis]
         if charge != 0.0:
             raise ValueError(
