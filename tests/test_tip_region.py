@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from pathlib import Path as FilePath
 from types import SimpleNamespace
 
 import numpy as np
@@ -364,3 +365,13 @@ def test_resuming_is_exact(tmp_path, options):
     assert one.events == other.events
     assert one.counts() == other.counts()
     np.testing.assert_array_equal(one.core, other.core)
+
+
+@pytest.mark.slow
+def test_two_ranks_equal_one(on_ranks):
+    script = FilePath(__file__).with_name("mpi_tip_region.py")
+    serial, parallel = on_ranks(script), on_ranks(script, ranks=2)
+    assert (serial.pop("ranks"), parallel.pop("ranks")) == (1, 2)
+    assert serial["carved"] > 1
+    for name, expected in serial.items():
+        np.testing.assert_allclose(parallel[name], expected, atol=1e-8, rtol=0, err_msg=name)

@@ -24,6 +24,7 @@ class Respa:
     """
 
     name = "respa"
+    references = ("tuckerman1992respa",)
 
     def __init__(self, steps: int):
         if steps < 1:

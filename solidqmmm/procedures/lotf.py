@@ -51,6 +51,7 @@ class Lotf:
 
     name = "lotf"
     stride = 1
+    references = ("csanyi2004lotf", "bernstein2009hybrid")
 
     def __init__(self, steps: int, *, bond_rules: BondRules | None = None, damping: float = DAMPING):
         if steps < 1:

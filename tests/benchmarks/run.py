@@ -328,6 +328,20 @@ def case_gpaw_adapter(steps=7):
     return {"adapter_s": sum(adapter[1:]), "bare_s": sum(bare[1:]), "ratio": ratios[len(ratios) // 2], "target_ratio": 1.03}
 
 
+def case_saving_quantum_calls():
+    """Learning on the fly and r-RESPA in silicon at 300 K: calls, force errors on a core of 66 SNAP atoms, kept energy."""
+    import fracture_benchmarks
+
+    return fracture_benchmarks.saving()
+
+
+def case_moving_region():
+    """A SNAP core of about 60 atoms drawn through a cracked strip of 100,000: processor time of region and carving."""
+    import fracture_benchmarks
+
+    return fracture_benchmarks.moving_region()
+
+
 CASES = {name[5:]: function for name, function in list(globals().items()) if name.startswith("case_")}
 
 
