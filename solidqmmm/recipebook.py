@@ -9,7 +9,8 @@ where its annotation is a `Section`, or a single value.
 takes a study with `qm` and neither `host` nor `region`, whose engine computes the whole periodic cell; its model has no
 `potential` and cannot be opened, and `model.engine` is what it works with. `INSTEAD_OF_CRYSTAL` is optional as well: the
 name of an option (of a file) with which the study needs no crystal; `model` then has nothing but its `study`.
-`PLACES_REGION = True`: the recipe makes a crystal of its own and places the quantum region there; `model.partition` has none.
+`PLACES_REGION = True`: the recipe makes a crystal of its own and places the quantum region there; `model.partition` has
+none.
 """
 
 from __future__ import annotations

@@ -296,6 +296,18 @@ class LammpsHost:
             forces[self.frozen] = 0.0
         return forces
 
+    def unheld_forces(self) -> np.ndarray:
+        """Total forces in eV/angstrom on all atoms, frozen ones too, minus which holds them, shape=(n, 3)."""
+        if not len(self.frozen):
+            return self.forces()
+        self.command("unfix solidqmmm_freeze")
+        frozen, self.frozen, self._evaluated = self.frozen, np.empty(0, dtype=int), False
+        try:
+            return self.forces()
+        finally:
+            self.frozen, self._evaluated = frozen, False
+            self._freeze_last()
+
     def max_force(self) -> float:
         """Largest norm of a total force in eV/angstrom, frozen atoms left out."""
         return float(np.sqrt((self.forces() ** 2).sum(axis=1).max()))

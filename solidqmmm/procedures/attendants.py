@@ -1,4 +1,6 @@
-"""What goes along with a run of dynamics: trackers of a region, loads, observables. Called between steps, kept in checkpoints."""
+"""What goes along with a run of dynamics: trackers of a region, loads, observables. Called between steps, kept in
+checkpoints.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,8 @@ from typing import Protocol
 class Attendant(Protocol):
     """Something that acts between two steps.
 
-    Its state is part of every checkpoint, and is taken up again there also by the run that was not interrupted, so that both do
-    the same arithmetic.
+    Its state is part of every checkpoint, and is taken up again there also by the run that was not interrupted, so that
+    both do the same arithmetic.
 
     Attributes:
         name: Its name in the checkpoint, unlike that of every other attendant.
@@ -20,7 +22,9 @@ class Attendant(Protocol):
     every: int
 
     def begin(self, run) -> None:
-        """Called when positions and velocities are set, at the start and at every checkpoint, before any force is asked for."""
+        """Called when positions and velocities are set, at the start and at every checkpoint, before any force is asked
+        for.
+        """
         ...
 
     def act(self, step: int, run) -> None:

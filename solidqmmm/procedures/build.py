@@ -15,8 +15,6 @@ from solidqmmm.engines.factory import make_engine
 from solidqmmm.engines.journal import journaled
 from solidqmmm.engines.lammps import LammpsEngine
 from solidqmmm.engines.protocols import Engine
-from solidqmmm.errors import RegionError
-from solidqmmm.physics.geometry import unwrapped
 from solidqmmm.procedures.carve import carve, complete_partition
 from solidqmmm.procedures.coupling_references import coupling_references
 from solidqmmm.procedures.embed import additive_coupling, engine_settings, is_additive
@@ -24,23 +22,15 @@ from solidqmmm.procedures.embedding_requests import require_embeddable
 from solidqmmm.procedures.host_lattice import pressure_GPa, relaxed_cell
 from solidqmmm.procedures.no_crystal import NoCrystal
 from solidqmmm.procedures.place_defect import place_defect
-from solidqmmm.procedures.select import (
-    bonded_to_point,
-    by_property,
-    grown_by_hops,
-    grown_by_radius,
-    partition_from,
-    within_line,
-    within_radius,
-)
 from solidqmmm.procedures.slabs import slab_axes
+from solidqmmm.procedures.study_region import bond_rules, region_centre, select_partition
 from solidqmmm.system.bonds import BondRules
 from solidqmmm.system.cluster import Cluster
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.defect import Defect
 from solidqmmm.system.partition import Partition
 from solidqmmm.system.study import Study
-from solidqmmm.system.study_sections import RegionSection, Selection
+from solidqmmm.system.study_sections import Selection
 
 logger = logging.getLogger(__name__)
 
@@ -81,9 +71,9 @@ def build_model(study: Study, *, log_dir=None) -> Model | NoCrystal:
 def _assembled(study: Study, unit: Crystal, perfect: Crystal, crystal: Crystal, defect: Defect | None, log_dir) -> Model:
     """Region and engine of a crystal that is there."""
     potential = study.potential()
-    partition = Partition(np.zeros(len(crystal), dtype=np.int8), _centre(study, crystal, defect))
+    partition = Partition(np.zeros(len(crystal), dtype=np.int8), region_centre(study, crystal, defect))
     engine = None
-    if study.region is not None and study.qm is not None:
+    if study.region is not None and study.qm is not None and not study.recipe_places_region:
         partition = select_partition(study, crystal, defect)
         rules = study.caps.rules()
         bonds = bond_rules(study, defect, crystal.species)
@@ -161,8 +151,10 @@ class Model:
 
     @cached_property
     def cluster(self) -> Cluster | None:
-        """The quantum cluster as the host sees it; None for the host or the engine alone."""
-        return self._carved(self.crystal, self.partition) if self._embedded else None
+        """The quantum cluster as the host sees it; None for the host or the engine alone, or if the recipe places it."""
+        if not self._embedded or self.study.recipe_places_region:
+            return None
+        return self._carved(self.crystal, self.partition)
 
     @property
     def _embedded(self) -> bool:
@@ -349,90 +341,13 @@ class Model:
         if self.engine is not None:
             keys += self.engine.describe()["references"]
         if self._embedded:
-            keys += coupling_references(self.study.coupling, link_atoms=len(self.cluster.caps) > 0)
+            capped = self.study.caps.kind != "none" if self.cluster is None else len(self.cluster.caps) > 0
+            keys += coupling_references(self.study.coupling, link_atoms=capped)
         return list(dict.fromkeys(keys))
 
     def checksums(self) -> dict[str, str]:
         """sha256 of the host's potential files by name."""
         return {} if self.potential is None else self.potential.checksums()
-
-
-# --- regions --------------------------------------------------------------------------------------------------
-
-
-def bond_rules(study: Study, defect: Defect | None, species) -> BondRules:
-    """Who is bonded, by the study's region; a substituting atom to whatever the atom that it replaces was bonded to."""
-    bonds = getattr(study.region, "bonds", None)
-    rules = BondRules() if bonds is None else BondRules(scale=bonds.scale, cutoffs=dict(bonds.cutoffs))
-    if defect is None or defect.kind != "substitution":
-        return rules
-    return rules.with_substitute(defect.element, defect.replaced, species)
-
-
-def select_partition(study: Study, crystal: Crystal, defect: Defect | None) -> Partition:
-    """Labels by the study's region, before the rules for cut bonds are applied.
-
-    Raises:
-        RegionError: If nothing is selected, or a sphere meets its own image.
-    """
-    region, rules = study.region, bond_rules(study, defect, crystal.species)
-    centre = _centre(study, crystal, defect)
-    core = _selected(crystal, region.core, region, centre, defect, rules)
-    if len(core) == 0:
-        partition_from(crystal, core)  # raises
-    buffer = np.empty(0, dtype=int)
-    if region.buffer is not None and region.buffer.hops is not None:
-        buffer = grown_by_hops(crystal, core, region.buffer.hops, rules)
-    elif region.buffer is not None and region.buffer.radius > 0:
-        buffer = _within(crystal, core, region.core, region.buffer.radius, centre)
-    frozen = np.empty(0, dtype=int)
-    if region.frozen is not None:
-        frozen = _selected(crystal, region.frozen, region, centre, defect, rules)
-    return partition_from(crystal, core, buffer, centre=centre, frozen=frozen)
-
-
-def _within(crystal: Crystal, core, selection: Selection, width: float, centre) -> np.ndarray:
-    """Atoms within `width` of the core: of the sphere or cylinder that it fills, or else of any of its atoms."""
-    if selection.kind == "radius":
-        return within_radius(crystal, centre, selection.radius + width)
-    if selection.kind == "line":
-        return within_line(crystal, centre, selection.line.direction, selection.radius + width)
-    return grown_by_radius(crystal, core, width)
-
-
-def _centre(study: Study, crystal: Crystal, defect: Defect | None):
-    """The point that the region is built around: asked for, the defect, or the middle of the cell."""
-    given = None if study.region is None else study.region.centre
-    if given is None:
-        return 0.5 * crystal.cell.sum(axis=0) if defect is None else defect.position
-    if hasattr(given, "site"):
-        if given.site >= len(crystal):
-            raise RegionError(f"region.centre names site {given.site}, but the crystal has {len(crystal)} atoms")
-        return crystal.positions[given.site]
-    return np.asarray(given, dtype=float)
-
-
-def _selected(crystal, selection: Selection, region: RegionSection, centre, defect, rules: BondRules) -> np.ndarray:
-    kind = selection.kind
-    if kind == "sites":
-        return np.asarray(selection.sites, dtype=int)
-    if kind == "property":
-        return by_property(crystal, selection.property, selection.above, selection.below)
-    if kind == "line":
-        return within_line(crystal, centre, selection.line.direction, selection.radius)
-    if kind == "radius":
-        return within_radius(crystal, centre, selection.radius)
-    if region.centre is None and defect is not None and defect.kind == "vacancy":
-        if selection.hops == 0:
-            return np.empty(0, dtype=int)
-        return grown_by_hops(crystal, bonded_to_point(crystal, centre, defect.element, rules), selection.hops - 1, rules)
-    seed = defect.atom(len(crystal)) if region.centre is None and defect is not None else _nearest(crystal, centre)
-    return grown_by_hops(crystal, [seed], selection.hops, rules)
-
-
-def _nearest(crystal: Crystal, point) -> int:
-    images = unwrapped(crystal.positions, point, crystal.cell, crystal.pbc)
-    return int(np.argmin(((images - point) ** 2).sum(axis=1)))
 
 
 def _buffer(**buffer):

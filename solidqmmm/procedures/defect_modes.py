@@ -21,7 +21,6 @@ from solidqmmm.physics.dynamic_condensation import dynamic_modes
 from solidqmmm.physics.geometry import unwrapped
 from solidqmmm.physics.localized_modes import Modes, squared_frequencies
 from solidqmmm.physics.sparse_solve import FACTORS_BELOW
-from solidqmmm.procedures.build import select_partition
 from solidqmmm.procedures.hybrid_hessian import HybridHessian, hybrid_hessian
 from solidqmmm.procedures.mode_list import MARGIN
 from solidqmmm.procedures.neighbours import neighbour_shells
@@ -29,6 +28,7 @@ from solidqmmm.procedures.phonopy_file import LARGEST
 from solidqmmm.procedures.relax import rattled, settle
 from solidqmmm.procedures.select import grown_by_hops
 from solidqmmm.procedures.strained_crystal import is_noise_free
+from solidqmmm.procedures.study_region import select_partition
 from solidqmmm.procedures.symmetry_of import defect_operations
 from solidqmmm.system.bonds import local_bonds
 

@@ -36,8 +36,9 @@ def described(model) -> dict:
     if model.engine_alone:
         fields["n_atoms_qm"] = len(model.crystal)
     elif model.engine is not None:
-        fields["n_atoms_qm"] = len(model.partition.quantum)
-        fields["n_link_atoms"] = len(model.cluster.caps)
+        if not study.recipe_places_region:
+            fields["n_atoms_qm"] = len(model.partition.quantum)
+            fields["n_link_atoms"] = len(model.cluster.caps)
         options = {key: value for key, value in study.coupling.model_dump().items() if key != "scheme" and value}
         details = ", ".join(key if value is True else f"{key} {value}" for key, value in options.items())
         fields["coupling"] = study.coupling.scheme + (f" ({details})" if details else "")

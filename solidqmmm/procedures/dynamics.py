@@ -11,10 +11,10 @@ only. It is -int F dx to second order in the time step; U plus the kinetic energ
 is exact. It belongs to this path alone: on a closed path it need not come back to zero.
 
 A checkpoint makes the run go on as if it had not been interrupted. At each one LAMMPS is set up afresh from what is in the
-file (neighbour lists included, random numbers from a seed derived from (seed, step)), engines forget what earlier calls left, and
-attendants take up their state, so that the uninterrupted and the resumed run do the same arithmetic, to the last bit on the
-same ranks; an engine that cannot forget adds its own rounding. The variables of a Nose-Hoover chain cannot be set from outside
-LAMMPS and start from rest, which the result says.
+file (neighbour lists included, random numbers from a seed derived from (seed, step)), engines forget what earlier calls
+left, and attendants take up their state, so that the uninterrupted and the resumed run do the same arithmetic, to the last
+bit on the same ranks; an engine that cannot forget adds its own rounding. The variables of a Nose-Hoover chain cannot be
+set from outside LAMMPS and start from rest, which the result says.
 
 Where a correction fails, LAMMPS has moved the atoms already: x of the failing step and the velocities half a step before it
 are saved, and a resume makes the second half of that step. Nothing but the failed call is lost; Langevin noise goes on
@@ -49,6 +49,7 @@ def run_dynamics(
     seed: int = 1,
     every: int = 10,
     trajectory=None,
+    frame_every: int | None = None,
     checkpoint=None,
     checkpoint_every: int | None = None,
     resume: bool = False,
@@ -72,6 +73,7 @@ def run_dynamics(
         seed: Seed of the velocities and of the Langevin noise.
         every: Steps between rows of the result, frames and callbacks; step 0 and the last one are always among them.
         trajectory: extxyz file to write (see `Trajectory`), or None.
+        frame_every: Steps between its frames, a multiple of `every`, which is the default.
         checkpoint: File to go on from, replaced atomically, or None.
         checkpoint_every: Steps between checkpoints; `every` by default. Each one costs a neighbour list and a force call of
             the host, and no quantum call. A resumed run equals one that had its checkpoints at the same steps.
@@ -103,6 +105,8 @@ def run_dynamics(
         raise ValueError(
             "dynamics of a core-shell model is not supported: use the host's potential without its `shells`"
         )
+    if (frame_every or every) % every:
+        raise ValueError(f"`frame_every` must be a multiple of `every` ({every}), got {frame_every}")
     if stepper is not None and (every % stepper.stride or (checkpoint_every or every) % stepper.stride):
         raise ValueError(
             f"`every` and `checkpoint_every` must be multiples of the {stepper.stride} steps that belong together in "
@@ -122,6 +126,7 @@ def run_dynamics(
         every=every,
         checkpoint=checkpoint,
         checkpoint_every=checkpoint_every or every,
+        frame_every=frame_every or every,
         attendants=tuple(attendants),
         stepper=stepper,
         callbacks=tuple(callbacks),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from ase.data import atomic_numbers
+from ase.units import _amu, _e
 
 from solidqmmm.errors import EngineError, SolidQMMMError
 from solidqmmm.physics.thermal_velocities import thermal_velocities
@@ -21,6 +22,7 @@ from solidqmmm.procedures.trajectory import Trajectory
 from solidqmmm.results.dynamics import DynamicsResult
 
 _COLUMNS = ("step", "temperature", "potential", "kinetic")
+_KINETIC = _amu * 1e4 / _e  # amu angstrom^2/ps^2 in eV
 _LARGEST_SEED = 900_000_000  # LAMMPS's limit
 
 
@@ -40,14 +42,15 @@ class Run:
     """
 
     def __init__(
-        self, qmmm, heat, settings, *, steps, every, checkpoint, checkpoint_every, attendants=(), stepper=None,
+        self, qmmm, heat, settings, *, steps, every, checkpoint, checkpoint_every, frame_every, attendants=(),
+        stepper=None,
         callbacks=(), progress=None,
     ):  # fmt: skip
         self.qmmm, self.host, self.heat, self.settings = qmmm, qmmm.host, heat, settings
         self.steps, self.every, self.callbacks = steps, every, callbacks
         self.attendants, self.stepper = attendants, stepper
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
-        self.checkpoint_every = checkpoint_every
+        self.checkpoint_every, self.frame_every = checkpoint_every, frame_every
         self.progress = progress
         self.meter = None if qmmm.coupling is None else Meter(qmmm.coupling, self.host)
         self.trajectory: Trajectory | None = None
@@ -355,7 +358,7 @@ class Run:
         kinetic = self.kinetic_energy()
         for name, value in zip(_COLUMNS, (self.step, temperature, potential, kinetic), strict=True):
             self.series[name].append(value)
-        if self.trajectory is not None:
+        if self.trajectory is not None and (self.step % self.frame_every == 0 or self.step >= self.steps):
             info = {"time_fs": self.step * self.settings["timestep_fs"]}
             if not has_energy:
                 info["integrated_work_eV"] = potential - self.series["potential"][0]
@@ -379,6 +382,10 @@ class Run:
         if surplus is not None:
             forces[self.meter.atoms] -= surplus * self.mobile[self.meter.atoms, None]
         return forces
+
+    def _impulse(self) -> np.ndarray:
+        """Momentum that the correction has given to the crystal in amu angstrom/ps, shape=(3,)."""
+        return self.meter.impulse * self.settings["timestep_fs"] * 1e-3 / _KINETIC
 
     def result(self) -> DynamicsResult:
         """The rows so far as a result."""
@@ -405,6 +412,8 @@ class Run:
             engine=engine_in_words(coupling.quantum.engine) if hasattr(coupling, "quantum") else "",
             host=f"LAMMPS {self.host.potential.pair_style}",
             stop_reason=self.stop_reason,
+            engine_s=None if self.meter is None else self.meter.seconds,
+            correction_impulse_amu_A_per_ps=None if self.meter is None else self._impulse(),
             warnings=self.warnings,
         )
 

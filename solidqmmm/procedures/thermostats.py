@@ -1,8 +1,9 @@
 """What a run of dynamics does about heat: nothing (NVE), a Nose-Hoover chain, Langevin friction and noise, all in LAMMPS.
 
-A thermostat sets its fixes up once (`begin`), starts its random numbers anew at the start and at every checkpoint (`seed`), and
-removes what it made (`end`). The group `mobile` and the compute `solidqmmm_T` are there before. Sources: S. Nose, J. Chem.
-Phys. 81, 511 (1984); W. G. Hoover, Phys. Rev. A 31, 1695 (1985); T. Schneider and E. Stoll, Phys. Rev. B 17, 1302 (1978).
+A thermostat sets its fixes up once (`begin`), starts its random numbers anew at the start and at every checkpoint
+(`seed`), and removes what it made (`end`). The group `mobile` and the compute `solidqmmm_T` are there before. Sources: S.
+Nose, J. Chem. Phys. 81, 511 (1984); W. G. Hoover, Phys. Rev. A 31, 1695 (1985); T. Schneider and E. Stoll, Phys. Rev. B
+17, 1302 (1978).
 """
 
 from __future__ import annotations
@@ -65,10 +66,10 @@ class NVE:
         host.command(f"fix {MOVE} mobile nve")
 
     def seed(self, host, seed: int):
-        pass
+        del host, seed
 
     def work(self, host) -> float | None:
-        return None
+        del host
 
     def state(self) -> dict:
         return {}

@@ -27,6 +27,7 @@ class CrackTip:
             `CrackSystem.far_field` takes it as `tip_x`.
         atoms: Ends of the foremost broken bonds, indices, shape=(m,).
         profile: x of the tip in each slice of the front, angstrom, shape=(slices,).
+        broken: All bonds of the surface that hang together with it, as the tracker counts them, shape=(k,).
     """
 
     x: float
@@ -34,6 +35,7 @@ class CrackTip:
     reference_x: float
     atoms: np.ndarray
     profile: np.ndarray
+    broken: np.ndarray
 
 
 class TipTracker:
@@ -99,9 +101,24 @@ class TipTracker:
         short, n = self.lengths < self.cutoff, len(system)
         self._full = np.bincount(self.i[short], minlength=n) + np.bincount(self.j[short], minlength=n)
 
+    @property
+    def bond_spacing(self) -> float:
+        """Largest distance along x between successive bonds that the crack cuts, angstrom."""
+        return float(np.diff(np.unique(np.round(self._cut_x, 2))).max())
+
     def broken_bonds(self, positions) -> np.ndarray:
         """Which bonds are longer than they may be, shape=(m,)."""
         return self._lengths(positions) > self.factor * self.lengths
+
+    def cut_bonds(self, reach: float) -> np.ndarray:
+        """Bonds across the crack plane within `reach` (angstrom) of where the tip began, from behind to ahead."""
+        x = self.middles[:, 0] - self.system.tip[0]
+        near = np.flatnonzero(self.cut & (np.abs(x) < reach))
+        return near[np.argsort(x[near], kind="stable")]
+
+    def bond_lengths(self, positions) -> np.ndarray:
+        """Present lengths of all bonds in angstrom, shape=(m,)."""
+        return self._lengths(np.asarray(positions, dtype=float))
 
     def _lengths(self, positions) -> np.ndarray:
         d = positions[self.j] - positions[self.i]
@@ -150,6 +167,7 @@ class TipTracker:
             float(((reference + ahead) / 2).mean()),
             np.unique([self.i[ends], self.j[ends]]),
             present[:, 0],
+            where[found.connected],
         )
 
     def _mouth(self, points) -> np.ndarray:

@@ -32,6 +32,9 @@ class DynamicsResult(Result):
         trajectory_file: Name of the extxyz file in the run folder.
         restart_file: Name of the file to go on from.
         coupling, engine, host: Descriptions.
+        engine_s: Wall time in the correction, in this process, in s; None for the host alone.
+        correction_impulse_amu_A_per_ps: Momentum that the correction has given to the crystal, shape=(3,); None for the
+            host alone.
         stop_reason: Why the run ended before its last step, or None.
         warnings: What a reader should know.
 
@@ -53,6 +56,8 @@ class DynamicsResult(Result):
     engine: str = ""
     host: str = ""
     stop_reason: str | None = None
+    engine_s: float | None = None
+    correction_impulse_amu_A_per_ps: np.ndarray | None = None
     warnings: list[str] = field(default_factory=list)
     times_fs: np.ndarray
     temperature_K: np.ndarray
@@ -64,6 +69,7 @@ class DynamicsResult(Result):
         series = ("times_fs", "temperature_K", "potential_energy_eV", "total_energy_eV", "integrated_work_eV")
         for name in series:
             set_array(self, name, shape=(-1,))
+        set_array(self, "correction_impulse_amu_A_per_ps", shape=(3,))
         same_length(self, *series)
         require_reason(self, "total_energy_eV", "energy_missing_reason")
 

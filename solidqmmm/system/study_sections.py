@@ -242,7 +242,12 @@ class BondsSection(Section):
 
 
 class RegionSection(Section):
-    """The quantum region. Without a `centre` it is centred on the defect."""
+    """The quantum region. Without a `centre` it is centred on the defect.
+
+    Attributes:
+        leave_radius: Of a region that moves, with `core: {radius: ...}`: atoms farther than this leave the core, angstrom;
+            by default 2 beyond the radius within which they enter.
+    """
 
     EXAMPLE: ClassVar[str] = "{core: {hops: 1}, buffer: {hops: 2}}"
 
@@ -251,6 +256,19 @@ class RegionSection(Section):
     centre: Annotated[Vector | SiteCentre | None, PlainValidator(_checked_centre)] = None
     frozen: Selection | None = None
     bonds: BondsSection | None = None
+    leave_radius: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _leaves_beyond_where_it_enters(self):
+        if self.leave_radius is not None:
+            if self.core.kind != "radius":
+                raise ValueError("`leave_radius` belongs to `core: {radius: ...}`, a sphere or cylinder that moves")
+            if self.leave_radius < self.core.radius:
+                raise ValueError(
+                    f"`leave_radius` must not be below the radius within which atoms enter, {self.core.radius:g} A, got "
+                    f"{self.leave_radius:g}"
+                )
+        return self
 
 
 # --- boundary and coupling --------------------------------------------------------------------------------
