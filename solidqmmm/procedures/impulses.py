@@ -18,6 +18,7 @@ class Respa:
     Attributes:
         error: How much the correction's forces on the core changed from one outer step to the next: what holding them
             costs.
+        references: Citation keys that a user of it owes.
 
     Raises:
         ValueError: For `steps` below 1.

@@ -65,10 +65,13 @@ class Lotf:
 
     @property
     def stiffness_eV_per_A2(self) -> dict[tuple, tuple[float, float]]:
-        """K along and across bonds by kind: (Z, Z, 1 or 2 for first or second neighbours, at the core or not)."""
+        """K along and across springs by kind: (Z, Z, 1 for bonds or 2 for second neighbours, at the core or not).
+
+        Kinds of which nothing was learnt are left out.
+        """
         self._keep()
-        values = self._learnt.values()
-        return {kind: tuple(values[row].tolist()) for kind, row in self._kinds.items()}
+        values, seen = self._learnt.values(), np.diag(self._learnt.normal)[::2] > 0
+        return {kind: tuple(values[row].tolist()) for kind, row in self._kinds.items() if seen[row]}
 
     # --- the stepper --------------------------------------------------------------------------------------------
 
