@@ -127,6 +127,23 @@ class IonicHybrid:
         )
 
 
+def slope_and_work(qmmm: QMMM, seed: int) -> tuple[float, float, float]:
+    """-dE along a random step of all particles, by central differences; that of the forces; what they are measured by (eV).
+
+    Quantum atoms and ions, near and far: all move. Differences of 2e-6 of the last number are the stencil's.
+    """
+    positions, forces = qmmm.host.positions(), qmmm.forces()
+    step = 5e-4 * np.random.default_rng(seed).normal(size=positions.shape)
+    step[qmmm.coupling.cluster.region] *= 3
+    energies = []
+    for sign in (1, -1):
+        qmmm.host.set_positions(positions + sign * step)
+        energies.append(qmmm.energy())
+    qmmm.host.set_positions(positions)
+    slope = (energies[1] - energies[0]) / 2
+    return slope, float((forces * step).sum()), float(np.linalg.norm(forces) * np.linalg.norm(step))
+
+
 def rattled(crystal: Crystal, amplitude: float = 0.05, seed: int = 3) -> Crystal:
     u = amplitude * np.random.default_rng(seed).normal(size=crystal.positions.shape)
     return crystal.with_positions(crystal.positions + u)

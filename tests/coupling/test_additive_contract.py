@@ -4,52 +4,54 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ionic_hybrids import FAMILY, ISOLATED, PERIODIC, IonicHybrid, oxide, oxide_cluster, rattled, skewed_oxide
+from ionic_hybrids import (
+    FAMILY,
+    ISOLATED,
+    PERIODIC,
+    IonicHybrid,
+    oxide,
+    oxide_cluster,
+    rattled,
+    skewed_oxide,
+    slope_and_work,
+)
 
 from solidqmmm.coupling.qmmm import QMMM
 from solidqmmm.physics.ewald import COULOMB
 from solidqmmm.physics.induced_dipoles import InducedDipoles, PolarizableSites
 
 rng = np.random.default_rng(17)
-every = pytest.mark.parametrize("hybrid", FAMILY.values(), ids=FAMILY)
+@pytest.fixture(scope="module", params=FAMILY.values(), ids=FAMILY)
+def member(request):
+    """A member of the family and its live crystal, for one test after the other."""
+    with request.param.open() as qmmm:
+        yield request.param, qmmm
 
 
-@every
-def test_forces_are_the_gradient_of_the_energy(hybrid):
-    with hybrid.open() as qmmm:
-        positions, forces = qmmm.host.positions(), qmmm.forces()
-        # Quantum atoms and ions, near and far: all move.
-        step = 1e-3 * rng.normal(size=positions.shape)
-        step[qmmm.coupling.excluded] *= 3
-        energies = {}
-        for k in (1, -1, 2, -2):
-            qmmm.host.set_positions(positions + k * step)
-            energies[k] = qmmm.energy()
-        slope = (8 * (energies[-1] - energies[1]) - (energies[-2] - energies[2])) / 12
-        size = np.linalg.norm(forces) * np.linalg.norm(step)
-        assert slope == pytest.approx(float((forces * step).sum()), abs=1e-5 * size)
+def test_forces_are_the_gradient_of_the_energy(member):
+    slope, work, size = slope_and_work(member[1], seed=17)
+    assert slope == pytest.approx(work, abs=1e-5 * size)
 
 
-@every
-def test_no_net_force_and_no_change_under_translation(hybrid):
-    with hybrid.open() as qmmm:
-        positions, energy, forces = qmmm.host.positions(), qmmm.energy(), qmmm.forces()
-        np.testing.assert_allclose(forces.sum(axis=0), 0, atol=2e-6)
-        qmmm.host.set_positions(positions + np.array([0.31, -0.22, 0.13]))
-        assert qmmm.energy() == pytest.approx(energy, abs=2e-5)
+def test_no_net_force_and_no_change_under_translation(member):
+    qmmm = member[1]
+    positions, energy, forces = qmmm.host.positions(), qmmm.energy(), qmmm.forces()
+    np.testing.assert_allclose(forces.sum(axis=0), 0, atol=2e-6)
+    qmmm.host.set_positions(positions + np.array([0.31, -0.22, 0.13]))
+    assert qmmm.energy() == pytest.approx(energy, abs=2e-5)
+    qmmm.host.set_positions(positions)
 
 
-@every
-def test_terms_add_up(hybrid):
-    with hybrid.open() as qmmm:
-        terms = qmmm.energy_terms()
-        assert sum(terms.values()) == pytest.approx(qmmm.energy(), abs=1e-8)
-        expected = {"mm", "qm", "qm_mm_electrostatic", "qm_mm_short_range", "images"}
-        assert set(terms) == expected | ({"polarization"} if hybrid.embedding == "polarizable" else set())
-        report = qmmm.embedding()
-        assert report["region_potential_rms_error_eV"] < 1e-3
-        assert qmmm.stress() is None
-        assert "no virial" in qmmm.stress_missing_reason
+def test_terms_add_up(member):
+    hybrid, qmmm = member
+    terms = qmmm.energy_terms()
+    assert sum(terms.values()) == pytest.approx(qmmm.energy(), abs=1e-8)
+    expected = {"mm", "qm", "qm_mm_electrostatic", "qm_mm_short_range", "images"}
+    assert set(terms) == expected | ({"polarization"} if hybrid.embedding == "polarizable" else set())
+    report = qmmm.embedding()
+    assert report["region_potential_rms_error_eV"] < 1e-3
+    assert qmmm.stress() is None
+    assert "no virial" in qmmm.stress_missing_reason
 
 
 @pytest.mark.parametrize("name", ["mechanical", "electrostatic, charged vacancy"])
