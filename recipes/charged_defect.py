@@ -4,7 +4,8 @@
 
 A charge in a periodic cell feels its images and the neutralizing background. The energies E[X^q] - E[bulk] of several
 supercells are fitted (A fixed to theory or free, as many terms as the data support) and extrapolated; single-cell
-corrections (Makov-Payne, Lany-Zunger, FNV, eFNV) are shown beside, and how far they are from each other.
+corrections (Makov-Payne, Lany-Zunger, FNV, eFNV) are shown beside, and how far they are from each other. A host of ions
+alone also has the energy without any cell, by the two regions of Mott and Littleton.
 
 The cells are computed by a quantum region in a periodic host (electrostatic or polarizable embedding), by the host alone,
 or by an engine alone (`qm` without `host`); or they are numbers of yours, `energies: table.csv`, and the study then needs
@@ -13,7 +14,8 @@ nothing but this section. Chemical potentials and Fermi level are the same in ev
 Inputs (section `charged`): charge in e; dielectric, a number, three, nine, or auto (that of the host, computed); cells, a
 list of supercells; energies, a table instead (columns label,n_atoms,energy_eV and length_A or structure); fit, auto or
 {A: fixed or free, terms: [1, 3], B: free or a value in eV angstrom^3}; ions fixed or relaxed to fmax (eV/angstrom);
-second_moment of the defect's charge in e angstrom^2, where it is known.
+second_moment of the defect's charge in e angstrom^2, where it is known; mott_littleton, auto, true, false, or
+{inner_radius_A: 10, outer_radius_A: 18}.
 Cost: two energies for each cell, or two relaxations.
 Reference: G. Makov and M. C. Payne, Phys. Rev. B 51, 4014 (1995); C. W. M. Castleton et al., Phys. Rev. B 73, 035215 (2006).
 """
@@ -31,7 +33,7 @@ from solidqmmm.procedures.describe import described
 from solidqmmm.procedures.size_series import extrapolate, extrapolate_table
 from solidqmmm.results.charged_defect import ChargedDefectResult
 from solidqmmm.system.energy_table import read_energies
-from solidqmmm.system.study_charged import checked_dielectric, checked_fit
+from solidqmmm.system.study_charged import MottLittletonRequest, checked_dielectric, checked_fit
 from solidqmmm.system.study_sections import Supercell, beside
 
 STUDY_SECTION = "charged"
@@ -50,6 +52,7 @@ def run(
     ions: Literal["fixed", "relaxed"] = "fixed",
     fmax: Annotated[float, Field(gt=0)] = 0.01,
     second_moment: float | None = None,
+    mott_littleton: MottLittletonRequest | bool | Literal["auto"] = "auto",
     workdir: Path | None = None,
     executor=None,
     progress=None,
@@ -66,6 +69,7 @@ def run(
         ions: Whether the ions stay where the perfect crystal has them.
         fmax: Largest force of relaxed ions, eV/angstrom.
         second_moment: Second radial moment of the defect's charge in e angstrom^2.
+        mott_littleton: Whether E_inf is also computed without cells, in an infinite host; 'auto' does so for shells.
         workdir: Run folder; each cell is saved there when it is done.
         executor: Any concurrent.futures executor; the cells are computed in it side by side.
         progress: Called as progress(done, total, message).
@@ -75,8 +79,9 @@ def run(
         table = read_energies(beside(model.study.folder, energies))
         return extrapolate_table(table, charge, dielectric, **options)
     series = charged_cells(
-        model, cells, charge, dielectric, ions=ions, fmax=fmax, workdir=workdir, executor=executor, progress=progress
-    )
+        model, cells, charge, dielectric, ions=ions, fmax=fmax, workdir=workdir, executor=executor, progress=progress,
+        mott_littleton=mott_littleton,
+    )  # fmt: skip
     said = {key: value for key, value in described(model).items() if key in ("host", "engine", "coupling")}
     return extrapolate(
         series.cells,

@@ -245,12 +245,14 @@ def test_relaxed_ions_screen_with_the_static_constant():
 
 def test_shells_screen_with_the_electronic_constant():
     host = {"model": "lewis_catlow_MgO"}
-    result = run({"dielectric": 4.0, "fit": {"A": "free", "terms": [1, 3]}}, host=host, structure=magnesia(4.19834))
+    asked = {"dielectric": 4.0, "fit": {"A": "free", "terms": [1, 3]}, "mott_littleton": False}
+    result = run(asked, host=host, structure=magnesia(4.19834))
     assert any("is not that of the model, 2.17" in text for text in result.warnings)
     assert result.fit["A_eV_A"] / result.fit["A_predicted_eV_A"] == pytest.approx(4.0 / 2.172, rel=0.01)
     result = run({}, host=host, structure=magnesia(4.19834))
     assert result.dielectric[0, 0] == pytest.approx(2.172, abs=2e-3)
-    assert result.routes["eFNV"]["E_inf_eV"] == pytest.approx(result.E_inf_eV, abs=0.02)
+    for name in ("eFNV", "Mott-Littleton"):
+        assert result.routes[name]["E_inf_eV"] == pytest.approx(result.E_inf_eV, abs=0.02)
     assert result.fit["residual_rms_eV"] < 1e-3
     assert all("one degree of freedom" in text for text in result.warnings)
 
@@ -278,7 +280,7 @@ def test_the_example_of_magnesia(tmp_path):
     assert [p["energy_eV"] for p in result.points] == pytest.approx([c.energy for c in table.cells[:3]], abs=2e-3)
     assert extrapolate_table(table, 2, 8.378).E_inf_eV == pytest.approx(25.297, abs=2e-3)
     assert result.dielectric[0, 0] == pytest.approx(8.378, abs=5e-3)
-    for name in ("extrapolation", "FNV", "eFNV"):
+    for name in ("extrapolation", "FNV", "eFNV", "Mott-Littleton"):
         assert result.routes[name]["E_inf_eV"] == pytest.approx(25.297, abs=0.02)
 
 
@@ -374,12 +376,17 @@ def test_planes_are_averages_of_the_potential():
         ({}, EMBEDDED | {"coupling": "subtractive", "qm": {"engine": "lammps", **RIGID}}, "has no charged defects"),
         ({}, {"host": None, "qm": {"engine": "lammps", **RIGID}}, "dielectric is auto: an engine alone"),
         ({"dielectric": 3}, EMBEDDED | {"coupling": EMBEDDED["coupling"] | {"charge": -2}}, "coupling.charge is -2"),
-        ({"ions": "relaxed"}, EMBEDDED, "induced dipoles and ions together"),
     ],
 )
 def test_what_is_no_series(charged, changes, message):
     with pytest.raises(StudyError, match=message):
         run(charged, **changes)
+
+
+def test_overpolarized_ions_have_no_static_constant():
+    """Full charges and the polarizability of free oxygen ions together: the lattice would go soft."""
+    with pytest.raises(SolidQMMMError, match="softest force constant"):
+        run({"ions": "relaxed"}, **EMBEDDED)
 
 
 def test_ions_that_do_not_come_to_rest(monkeypatch):

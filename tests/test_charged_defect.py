@@ -76,7 +76,7 @@ def test_routes_and_their_spread():
     assert "contradicts" in lany["reason"]
     assert lany["E_inf_eV"] < E_INF - 0.1
     assert result.systematic_spread_eV == pytest.approx(third, rel=1e-4)
-    for name in ("FNV", "eFNV", "aperiodic cluster"):
+    for name in ("FNV", "eFNV", "Mott-Littleton"):
         assert result.routes[name]["E_inf_eV"] is None
         assert "needs" in result.routes[name]["reason"]
     known = extrapolate(cubes(), CHARGE, EPS, second_moment=3 * CHARGE * SIGMA**2)

@@ -7,6 +7,7 @@ from matplotlib.ticker import MaxNLocator
 
 from solidqmmm.plotting.style import ACCENT, DOUBLE_COLUMN, GUIDE, INK, SINGLE_COLUMN, axes_for, mixed, style
 
+MOTT_LITTLETON = "Mott-Littleton"
 # Okabe and Ito's, by route; others have the last.
 ROUTE_COLOURS = {
     "extrapolation": ACCENT,
@@ -15,8 +16,9 @@ ROUTE_COLOURS = {
     "Lany-Zunger": "#009E73",
     "FNV": "#CC79A7",
     "eFNV": "#8C5A9E",
+    MOTT_LITTLETON: "#56B4E9",
 }
-OTHER_ROUTE = "#56B4E9"
+OTHER_ROUTE = "#777777"
 BAND = mixed(ACCENT, "white", 0.75)
 PALE = mixed(INK, "white", 0.55)
 
@@ -155,9 +157,59 @@ def plot_charged_defect(result, *, width=DOUBLE_COLUMN):
     return axes[0]
 
 
+def plot_mott_littleton(result, ax=None, *, width=SINGLE_COLUMN):
+    """Energy without cells against the radius of region I, beside E_inf of the extrapolated cells.
+
+    Points are what was computed, the dashed line is the 1/R^3 through the last two, and the bar at ∞ is where it leads.
+    The full line is the extrapolation of the cells with two standard errors.
+
+    Args:
+        result: A ChargedDefectResult with the route "Mott-Littleton".
+        ax: Axes to draw into; a new figure without them.
+        width: Width of a new figure in inches.
+
+    Returns:
+        The Axes.
+
+    Raises:
+        ValueError: For a result without that route.
+    """
+    entry = result.routes.get(MOTT_LITTLETON, {})
+    if entry.get("E_inf_eV") is None:
+        raise ValueError(f"the result has no route Mott-Littleton: {entry.get('reason') or 'it is not among its routes'}")
+    radii, energies, limit = np.array(entry["inner_radii_A"]), np.array(entry["energies_eV"]), entry["extrapolated_eV"]
+    colour, fit = ROUTE_COLOURS[MOTT_LITTLETON], result.fit
+    with style():
+        ax = axes_for(ax, figsize=(width, 2.6))
+        end = 1.25 * radii[-1]
+        half = 2 * (fit["E_inf_stderr_eV"] or 0.0)
+        ax.axhspan(fit["E_inf_eV"] - half, fit["E_inf_eV"] + half, color=BAND, lw=0, zorder=1)
+        ax.axhline(fit["E_inf_eV"], color=ACCENT, lw=1.0, zorder=2, label="cells, extrapolated")
+        r = np.linspace(radii[-2], end, 60)
+        curve = limit + (energies[-1] - limit) * (radii[-1] / r) ** 3
+        ax.plot(r, curve, "--", color=colour, lw=0.9, zorder=3, label="1/$R^3$ through the last two")
+        ax.plot([end], [limit], "_", color=colour, ms=9, mew=1.4, zorder=4, clip_on=False, gid="limit")
+        ax.annotate("∞", (end, limit), (8, 0), textcoords="offset points", va="center", color=colour)
+        ax.plot(radii, energies, "o", color=colour, zorder=5, label="Mott–Littleton", gid="radii")
+        for R, E, n in zip(radii, energies, entry["inner_ions"], strict=True):
+            ax.annotate(f"{n} ions", (R, E), (4, 4), textcoords="offset points", color=INK)
+        shown = np.array([*energies, limit, fit["E_inf_eV"]])
+        room = max(0.12 * np.ptp(shown), 1e-4)
+        ax.set_ylim(shown.min() - room, shown.max() + 1.8 * room)
+        ax.set_xlim(radii[0] - 0.08 * end, end)
+        ax.ticklabel_format(axis="y", useOffset=False)
+        ax.set_xlabel("radius of region I (Å)")
+        ax.set_ylabel("energy (eV)")
+        ax.legend(loc="best")
+    return ax
+
+
 def figures_of(result) -> dict:
     """The figures of a result by name."""
-    return {"finite_size": plot_charged_defect(result)}
+    figures = {"finite_size": plot_charged_defect(result)}
+    if result.routes.get(MOTT_LITTLETON, {}).get("E_inf_eV") is not None:
+        figures["mott_littleton"] = plot_mott_littleton(result)
+    return figures
 
 
 def _mark(ax, value, y, limits, *, xerr=0.0, **look):

@@ -10,9 +10,11 @@ import numpy as np
 from solidqmmm.errors import StudyError
 from solidqmmm.procedures.cell_series import CellOutcome, cell_name, cell_series
 from solidqmmm.procedures.host_dielectric import model_dielectric
+from solidqmmm.procedures.mott_littleton import mott_littleton_route
 from solidqmmm.procedures.potential_routes import potential_routes
+from solidqmmm.procedures.size_routes import MOTT_LITTLETON
 from solidqmmm.system.energy_table import CellEnergy
-from solidqmmm.system.study_charged import read_dielectric
+from solidqmmm.system.study_charged import MottLittletonRequest, read_dielectric
 
 # A given dielectric tensor that differs by more from the host's own is worth a word.
 _DIFFERENT = 0.05
@@ -25,7 +27,7 @@ class ChargedCells:
     Attributes:
         cells: One for each cell.
         dielectric: What screens the charge, shape=(3, 3).
-        routes: E_inf by the potentials of the largest cell, see `size_routes`.
+        routes: E_inf by the potentials of the largest cell, and by Mott and Littleton, see `size_routes`.
         warnings: What a reader should know.
         vbm, band_gap: Of the largest perfect cell in eV, where the engine tells them, else None.
     """
@@ -40,11 +42,12 @@ class ChargedCells:
 
 def charged_cells(
     model, cells, charge: float, dielectric="auto", *, ions: str, fmax: float, workdir: Path | None = None, executor=None,
-    progress=None,
+    progress=None, mott_littleton: MottLittletonRequest | bool | str = "auto",
 ) -> ChargedCells:  # fmt: skip
     """Energies of the model's defect in each cell, and the dielectric tensor that goes with them.
 
-    Arguments are those of `cell_series`; `dielectric` is 'auto' or in any form of `read_dielectric`.
+    Arguments are those of `cell_series`; `dielectric` is 'auto' or in any form of `read_dielectric`, `mott_littleton` what
+    `mott_littleton_route` is asked.
 
     Raises:
         StudyError: Without cells, or without a dielectric tensor where none can be computed.
@@ -77,7 +80,16 @@ def charged_cells(
     found = [outcome.labelled(cell_name(cell)) for cell, outcome in zip(cells, outcomes, strict=True)]
     largest = outcomes[int(np.argmax([cell.volume for cell in found]))]
     edges = (None, None) if np.isnan(largest.vbm) else (largest.vbm, largest.gap)
-    return ChargedCells(found, tensor, _routes(found, outcomes, charge, tensor), warnings, *edges)
+    routes = _routes(found, outcomes, charge, tensor)
+    routes[MOTT_LITTLETON] = mott_littleton_route(
+        model,
+        charge,
+        ions=ions,
+        asked=mott_littleton,
+        workdir=workdir,
+        report=lambda text: report(len(done), len(cells), text),
+    )
+    return ChargedCells(found, tensor, routes, warnings, *edges)
 
 
 def _routes(found: list[CellEnergy], outcomes: list[CellOutcome], charge: float, tensor) -> dict[str, dict]:

@@ -22,8 +22,8 @@ from solidqmmm.procedures.size_routes import route
 from solidqmmm.system.charges import site_charges
 from solidqmmm.system.study_charged import MottLittletonRequest
 
-# By default region I holds about so many ions, and region IIa is so thick (angstrom).
-_INNER_IONS, _OUTER = 450, 8.0
+# By default region I holds about so many ions (held ions need few), and region IIa is so thick (angstrom).
+_INNER_IONS, _OUTER = {"fixed": 150, "relaxed": 450}, 8.0
 _STEPS = (0.64, 0.8, 1.0)
 _STILL_CHANGING = 0.05  # eV; a route that an extrapolation would change by more does not count
 _LARGEST_UNIT = 200  # ions; their force constants are computed one by one
@@ -85,7 +85,7 @@ def _route(model, charge: float, ions: str, request: MottLittletonRequest, workd
     crystal = ionic_crystal(model.unit, model.potential)
     field = field_response(model.unit, model.potential, response)
     defect = point_defect(model)
-    inner = request.inner_radius_A or default_inner_radius(crystal)
+    inner = request.inner_radius_A or default_inner_radius(crystal, ions)
     outer = request.outer_radius_A or inner + _OUTER
     folder = None if workdir is None else Path(workdir) / "mott_littleton"
     radii, numbers, energies, dielectric = [], [], [], None
@@ -120,9 +120,9 @@ def _route(model, charge: float, ions: str, request: MottLittletonRequest, workd
     }
 
 
-def default_inner_radius(crystal: IonicCrystal) -> float:
-    """In angstrom, of a sphere with about 450 ions."""
-    return float((3 * _INNER_IONS * crystal.volume / (4 * np.pi * len(crystal))) ** (1 / 3))
+def default_inner_radius(crystal: IonicCrystal, ions: str) -> float:
+    """In angstrom, of a sphere with about 450 ions if they relax, 150 if they are held."""
+    return float((3 * _INNER_IONS[ions] * crystal.volume / (4 * np.pi * len(crystal))) ** (1 / 3))
 
 
 def extrapolated(radii, energies) -> float:

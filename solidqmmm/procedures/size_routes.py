@@ -23,9 +23,9 @@ MAKOV_PAYNE = "Makov-Payne, 1/L and 1/L^3"
 LANY_ZUNGER = "Lany-Zunger"
 FNV = "FNV"
 EFNV = "eFNV"
-APERIODIC = "aperiodic cluster"
+MOTT_LITTLETON = "Mott-Littleton"
 _NOT_WITHOUT_POTENTIALS = "needs the electrostatic potential of the cells, with the defect and without"
-_NOT_WITHOUT_MODEL = "needs a polarizable host around the defect, energies alone have none"
+_NOT_WITHOUT_MODEL = "needs a host of ions that respond around the defect, energies alone have none"
 
 
 def route(E_inf, correction=None, cell=None, *, counted=True, reason=None) -> dict:
@@ -62,7 +62,7 @@ def routes_of(
     found[LANY_ZUNGER] = _on_largest(cells, series, lany, chosen)
     found[FNV] = route(None, reason=_NOT_WITHOUT_POTENTIALS)
     found[EFNV] = route(None, reason=_NOT_WITHOUT_POTENTIALS)
-    found[APERIODIC] = route(None, reason=_NOT_WITHOUT_MODEL)
+    found[MOTT_LITTLETON] = route(None, reason=_NOT_WITHOUT_MODEL)
     return found | more
 
 

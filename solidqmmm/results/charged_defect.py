@@ -32,7 +32,8 @@ class ChargedDefectResult(Result):
             whose coefficients the data do not tell from zero), `chosen`.
         routes: E_inf by every route, by its name: `E_inf_eV`, `correction_eV` and the `cell` it was added to, `counted` (in
             the spread) and `reason` (why it does not exist, or does not count); FNV and eFNV also `by_cell`, E_inf by the
-            potentials of each cell, where several have them.
+            potentials of each cell, where several have them; Mott-Littleton `inner_radii_A`, `inner_ions` and `energies_eV` of its
+            growing region I, `outer_radius_A`, `extrapolated_eV` by 1/R^3, `convergence_eV` (that minus E_inf), `dielectric`.
         systematic_spread_eV: Largest minus smallest E_inf of the routes that count; null where there is one alone.
         curve_inverse_length_per_A: 1/L_eff at which the fit is tabulated, shape=(n,).
         curve_energy_eV: The fit there, for cells of the largest one's shape, shape=(n,).
@@ -124,8 +125,8 @@ class ChargedDefectResult(Result):
             ("model", f"{fit['model']} (chosen by {fit['chosen_by']})"),
             ("E_inf", _with_error(fit["E_inf_eV"], fit["E_inf_stderr_eV"], missing=", no error bar") + " eV"),
             ("error bar", _error_in_words(fit)),
-            ("A", _coefficient(fit["A_eV_A"], fit["A_stderr_eV_A"], "eV A", f"predicted {fit['A_predicted_eV_A']:.3f}")),
-            ("B", _coefficient(fit["B_eV_A3"], fit["B_stderr_eV_A3"], "eV A^3")),
+            ("A", _coefficient(fit, "A", "eV A", f"predicted {fit['A_predicted_eV_A']:.3f}")),
+            ("B", _coefficient(fit, "B", "eV A^3")),
             ("systematic spread", "none: one route alone" if spread is None else f"{_short(spread)} eV between the routes"),
         ]
         return rows + [("warning", text) for text in self.warnings]
@@ -150,7 +151,12 @@ class ChargedDefectResult(Result):
         diagonal = np.diag(self.dielectric)
         if np.ptp(diagonal) > 1e-9 or np.abs(self.dielectric - np.diag(diagonal)).max() > 1e-9:
             keys.append("rurali2009theory")
-        sources = {"Lany-Zunger": "lany2008assessment", "FNV": "freysoldt2009fully", "eFNV": "kumagai2014electrostatics"}
+        sources = {
+            "Lany-Zunger": "lany2008assessment",
+            "FNV": "freysoldt2009fully",
+            "eFNV": "kumagai2014electrostatics",
+            "Mott-Littleton": "mott1938conduction",
+        }
         have = {name for name, r in self.routes.items() if r["E_inf_eV"] is not None}
         return (*keys, *(key for name, key in sources.items() if name in have))
 
@@ -186,11 +192,14 @@ def _tensor_in_words(tensor) -> str:
     return f"{diagonal[0]:g}" if np.ptp(diagonal) < 1e-9 else " ".join(f"{x:g}" for x in diagonal) + " (diagonal)"
 
 
-def _coefficient(value, stderr, unit, more="") -> str:
+def _coefficient(fit, letter: str, unit: str, more="") -> str:
+    key = {"A": "eV_A", "B": "eV_A3"}[letter]
+    value, stderr = fit[f"{letter}_{key}"], fit[f"{letter}_stderr_{key}"]
     if value is None:
         return "not in the model"
-    words = [f"{value:.3f} {unit}" + (" (fixed)" if stderr is None else f" +- {stderr:.2g}"), more]
-    return ", ".join(word for word in words if word)
+    known = letter in fit["model"].partition(",")[2]  # '1/L + 1/L^3, A fixed'
+    error = " (fixed)" if known else ", no error bar" if stderr is None else f" +- {stderr:.2g}"
+    return ", ".join(word for word in (f"{value:.3f} {unit}{error}", more) if word)
 
 
 def _route_in_words(route) -> str:
@@ -199,4 +208,6 @@ def _route_in_words(route) -> str:
     text = f"{route['E_inf_eV']:.4f} eV"
     if route.get("correction_eV") is not None:
         text += f" ({route['correction_eV']:+.4f} on {route['cell']})"
+    if route.get("convergence_eV") is not None:
+        text += f" (region I of {route['inner_radii_A'][-1]:.1f} A, {route['convergence_eV']:+.4f} by 1/R^3)"
     return text + ("" if route["counted"] else f"; not counted: {route['reason']}")

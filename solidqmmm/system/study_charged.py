@@ -105,7 +105,7 @@ class MottLittletonRequest(Section):
     """Radii of the two regions in a Mott-Littleton calculation.
 
     Attributes:
-        inner_radius_A: Ions nearer than this relax; by default about 450 do.
+        inner_radius_A: Ions nearer than this relax; by default about 450 do, or the shells of 150 whose ions are fixed.
         outer_radius_A: Ions nearer than this respond one by one, farther ones as a medium; by default 8 angstrom more.
     """
 

@@ -1,0 +1,81 @@
+"""The route of Mott and Littleton in a study: it meets the cells, is on record, and says why where it does not exist."""
+
+from __future__ import annotations
+
+import pytest
+from ase.build import bulk
+
+from solidqmmm import recipebook
+from solidqmmm.errors import StudyError
+from solidqmmm.procedures.build import build_model
+from solidqmmm.system.study import Study
+
+LATTICE = 4.198347  # of the shell model at rest, angstrom
+RIGID = {
+    "pair_style": "buck/coul/long 8.0",
+    "pair_coeff": ["* * 0 1 0", "1 2 821.6 0.3242 0.0", "2 2 22764.0 0.149 27.88"],
+    "species": ["Mg", "O"],
+    "charges": {"Mg": 2, "O": -2},
+    "commands": ["kspace_style ewald 1e-7"],
+}
+
+
+def run(charged, workdir=None, **changes):
+    mapping = {
+        "recipe": "charged_defect",
+        "structure": bulk("MgO", "rocksalt", a=LATTICE, cubic=True),
+        "supercell": [2, 2, 2],
+        "defect": {"kind": "vacancy", "site": 1},
+        "host": {"model": "lewis_catlow_MgO"},
+        "charged": {"charge": 2, "cells": [[2, 2, 2], [3, 3, 3]], "fit": {"terms": [1, 3]}} | charged,
+    } | changes
+    asked = Study.from_mapping(mapping, schemas=recipebook.schemas())
+    with build_model(asked, log_dir=workdir) as model:
+        return recipebook.find("charged_defect").run(model=model, workdir=workdir, **asked.options)
+
+
+def test_the_study_has_the_route(tmp_path):
+    """Ions fixed: the route meets the extrapolation of two cells, and its radii are in the result."""
+    result = run({"ions": "fixed", "mott_littleton": {"inner_radius_A": 6.5}}, tmp_path)
+    found = result.routes["Mott-Littleton"]
+    assert found["counted"]
+    assert found["E_inf_eV"] == pytest.approx(result.E_inf_eV, abs=0.02)
+    assert found["E_inf_eV"] == pytest.approx(33.7147, abs=2e-3)
+    assert found["inner_radii_A"][-1] == 6.5
+    assert found["outer_radius_A"] == 14.5
+    assert found["dielectric"] == pytest.approx(result.dielectric[0, 0], abs=1e-3)
+    assert abs(found["convergence_eV"]) < 5e-3
+    assert found["inner_ions"] == sorted(found["inner_ions"])
+    again = run({"ions": "fixed", "mott_littleton": {"inner_radius_A": 6.5}}, tmp_path)
+    assert again.routes == result.routes
+    assert len(list((tmp_path / "mott_littleton").glob("*.npz"))) == 3
+    assert "mott1938conduction" in result.METHOD_REFERENCES
+    assert set(recipebook.find("charged_defect").figures(result)) == {"finite_size", "mott_littleton"}
+
+
+@pytest.mark.parametrize(
+    ("host", "asked", "reason"),
+    [
+        (RIGID, "auto", "mott_littleton: true"),
+        ({"model": "lewis_catlow_MgO"}, False, "not asked for"),
+        (RIGID | {"pair_style": "buck/coul/cut 8.0", "commands": []}, True, "cuts it"),
+    ],
+)
+def test_hosts_without_the_route(host, asked, reason):
+    result = run({"mott_littleton": asked, "cells": [[2, 2, 2]], "fit": {"terms": [1]}, "dielectric": 3.0}, host=host)
+    assert result.routes["Mott-Littleton"]["E_inf_eV"] is None
+    assert reason in result.routes["Mott-Littleton"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"inner_radius_A": 9.0, "outer_radius_A": 8.0}, "3 A or more beyond"),
+        ({"outer_radius_A": 2.0}, "3 A or more beyond"),
+        ({"inner_radius_A": -1.0}, "above 0"),
+        ({"inner_radus_A": 9.0}, "inner_rad"),
+    ],
+)
+def test_mistakes_in_the_radii(asked, message):
+    with pytest.raises(StudyError, match=message):
+        run({"mott_littleton": asked})
