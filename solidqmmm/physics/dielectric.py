@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from solidqmmm.physics.ewald import COULOMB
 from solidqmmm.physics.induced_dipoles import InducedDipoles, PolarizableSites
 
 
@@ -34,6 +35,33 @@ def dielectric_tensor(sites: PolarizableSites) -> np.ndarray:
         )
     volume = abs(np.linalg.det(sites.cell))
     return np.eye(3) + 4 * np.pi / volume * InducedDipoles(sites).polarizability()
+
+
+def ionic_part(force_constants, effective_charges, volume: float) -> np.ndarray:
+    """What ions that move add to the relative permittivity: (4 pi k/V) Z^T K^+ Z, shape=(3, 3).
+
+    Args:
+        force_constants: K at zero wave vector in eV/angstrom^2, shape=(3 n, 3 n).
+        effective_charges: Z, force over macroscopic field, in e, shape=(3 n, 3).
+        volume: Of the cell in angstrom^3.
+
+    Raises:
+        ValueError: If the ions are not at a minimum, but for a shift of the whole crystal.
+    """
+    K, Z = np.asarray(force_constants, dtype=float), np.asarray(effective_charges, dtype=float)
+    n = len(K) // 3
+    rigid = np.tile(np.eye(3), (n, 1)) / np.sqrt(n)
+    project = np.eye(3 * n) - rigid @ rigid.T
+    stiff = max(1.0, np.abs(K).max())
+    values, modes = np.linalg.eigh(project @ (0.5 * (K + K.T)) @ project + 1e3 * stiff * rigid @ rigid.T)
+    if values[0] <= 1e-3:
+        raise ValueError(
+            f"the softest force constant of the ions is {values[0]:.4f} eV/A^2: they are not at a minimum, and have no "
+            "static dielectric constant"
+        )
+    moved = modes.T @ project @ Z
+    tensor = 4 * np.pi * COULOMB / volume * (moved.T / values) @ moved
+    return 0.5 * (tensor + tensor.T)
 
 
 def clausius_mossotti(polarizability: float, volume: float) -> float:

@@ -19,6 +19,7 @@ from solidqmmm.errors import SolidQMMMError
 from solidqmmm.physics.dielectric import dielectric_tensor
 from solidqmmm.physics.ewald import COULOMB
 from solidqmmm.physics.induced_dipoles import PolarizableSites
+from solidqmmm.procedures.dipole_dielectric import dipole_dielectric
 
 FIELD = 5e-3  # V/angstrom
 STEP = 1e-3  # angstrom
@@ -40,13 +41,13 @@ def model_dielectric(model, ions: str) -> tuple[np.ndarray | None, str]:
         return None, f"the unit cell has {len(unit)} atoms: give `dielectric`"
     alpha = getattr(model.study.coupling, "polarizabilities", None) if model.engine is not None else None
     if alpha is not None:
-        if ions == "relaxed":
-            return None, "that of induced dipoles and ions together is not computed: give `dielectric`"
         polarizabilities = [alpha.get(symbol, 0.0) for symbol in unit.symbols]
         damping = None if model.study.coupling.damping == "none" else model.study.coupling.damping
         sites = PolarizableSites(
             unit.positions, np.zeros(len(unit)), polarizabilities, unit.cell, damping, model.study.coupling.thole_a
         )
+        if ions == "relaxed":
+            return dipole_dielectric(unit, model.potential, sites)[1], "of the induced dipoles and the ions"
         return dielectric_tensor(sites), "of the induced dipoles"
     if not model.potential.has_coulomb:
         return None, "the host has no charges"
