@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from scipy.linalg import solve_discrete_lyapunov
 
 from solidqmmm.physics.damped_chain import chain_reflection, ramp_reflection
 from solidqmmm.physics.sound_waves import sound_speeds
@@ -258,8 +259,8 @@ def test_the_suggested_stadium_is_the_narrowest_that_absorbs():
     by_top = suggested(speeds, top_THz=speeds.max() / (np.pi * spacing))
     assert by_top.width == pytest.approx(si.width)
     # Longer waves need more width, in proportion.
-    gamma_max, largest = best_damping(1.0, width=found.width, spacing=1.0)
-    assert (gamma_max, largest) == (found.gamma_max, found.reflection)
+    assert best_damping(1.0, width=found.width, spacing=1.0) == found
+    assert best_damping(1.0, width=10.5, spacing=1.0).reflection > 0.01
     low = suggested(1.0, spacing=1.0, range_THz=(0.025 * top, 0.95 * top))
     assert 3.5 * found.width < low.width < 4.5 * found.width
     assert suggested(1.0, spacing=1.0, below=0.1).width < found.width
@@ -298,3 +299,24 @@ def test_levels_reflect_little_more_than_the_smooth_ramp():
     assert np.abs(coarse - smooth).max() < 1e-3
     rough = wave_reflection(nu, **options, levels=2)
     assert rough.max() > 2 * smooth.max()
+
+
+# --- equilibrium of the integrator ------------------------------------------------------------------------------------
+
+
+def test_the_integrator_keeps_the_temperature_at_any_gradation():
+    """Stationary covariance of velocity Verlet with LAMMPS's friction (velocities of the half step) on a graded chain.
+
+    x_(n+1) = x_n + dt v_(n+1/2),  v_(n+1/2) = (1 - gamma dt) v_(n-1/2) + dt (-K x_n + R_n),  <R^2> = 2 gamma T/dt.
+    """
+    n, dt = 12, 0.3
+    K = 2 * np.eye(n) - np.eye(n, k=1) - np.eye(n, k=-1)
+    gammas = 0.8 * np.clip(np.linspace(-0.5, 1, n), 0, None)
+    keep, noise = np.diag(1 - gammas * dt), np.diag(2 * gammas / dt)
+    step = np.block([[np.eye(n) - dt**2 * K, dt * keep], [-dt * K, keep]])
+    kick = np.vstack([dt**2 * np.eye(n), dt * np.eye(n)])
+    covariance = solve_discrete_lyapunov(step, kick @ noise @ kick.T)
+    full = np.hstack([-dt * K / 2, (np.eye(n) + keep) / 2])  # mean of the half steps before and after
+    temperature = np.diag(full @ covariance @ full.T) + dt**2 / 4 * np.diag(noise)
+    assert_allclose(temperature, 1.0, rtol=1e-9)
+    assert np.diag(covariance)[n:].max() > 1.1  # those of half steps are too hot

@@ -78,7 +78,7 @@ def at_300_K():
     crystal = bar(8)
     gammas = at_the_ends(crystal, 14.0, 20.0)
     assert (gammas == 0).sum() == 20
-    return equilibrium(crystal, gammas, width=A, steps=60_000, T=300.0), gammas
+    return equilibrium(crystal, gammas, width=A, steps=40_000, T=300.0), gammas
 
 
 def test_every_layer_is_at_the_temperature_that_was_set(at_300_K):
@@ -97,15 +97,35 @@ def test_the_kinetic_energy_fluctuates_canonically(at_300_K):
     assert temperature.var() * freedoms / (2 * 300**2) == pytest.approx(1.0, abs=0.25)
 
 
+def test_strong_friction_does_not_heat():
+    """gamma dt = 0.2: velocities of half steps would show a tenth too much."""
+    crystal = bar(4)
+    watch = equilibrium(
+        crystal, np.full(len(crystal), 200.0), width=100.0, steps=8000, T=300.0, warm_up=200
+    )
+    temperature = np.array(watch.layers)[:, 0]
+    assert standard_error(temperature) < 8.0
+    assert temperature.mean() == pytest.approx(300.0, abs=4 * standard_error(temperature))
+
+
 @pytest.mark.slow
 def test_every_layer_is_at_the_temperature_that_was_set_closely():
-    crystal = bar(16, across=3)
-    gammas = at_the_ends(crystal, 25.0, 20.0)
-    watch = equilibrium(crystal, gammas, width=A, steps=120_000, T=300.0)
-    layers, error = assert_at(300.0, watch)
-    assert error < 0.01 * 300
-    assert np.abs(layers - 300).max() < 0.02 * 300
-    assert_no_drift(watch, gammas, 300.0)
+    """Twelve independent runs: their scatter is the error, whatever is slow in the crystal."""
+    crystal = bar(16, across=2)
+    gammas = at_the_ends(crystal, 22.0, 20.0)
+    runs = [equilibrium(crystal, gammas, width=A, steps=12_000, T=300.0, seed=seed) for seed in range(12)]
+    layers = np.array([np.mean(watch.layers, axis=0) for watch in runs])
+    error = layers.std(axis=0, ddof=1) / np.sqrt(len(runs))
+    deviation = (layers.mean(axis=0) - 300) / error
+    assert error.max() < 0.02 * 300
+    assert np.abs(deviation).max() < 5
+    assert (deviation**2).mean() < 3
+    whole = layers.mean(axis=1)
+    assert abs(whole.mean() - 300) < 4 * whole.std(ddof=1) / np.sqrt(len(runs))
+    for watch in runs:
+        assert_no_drift(watch, gammas, 300.0)
+    kinetic = np.concatenate([np.mean(watch.layers, axis=1) for watch in runs])
+    assert kinetic.var() * 3 * len(crystal) / (2 * 300**2) == pytest.approx(1.0, abs=0.15)
 
 
 def test_inside_nothing_but_newton():

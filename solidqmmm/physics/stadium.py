@@ -10,8 +10,7 @@ What is left of a wave that comes back is exp(-gamma_max width/c), survivors of 
 (gamma_max c/(8 width omega^2))^2 from the bend of the profile at its inner edge (`damped_chain`, which has the exact
 reflection). One falls with gamma_max and the other grows: each width has a best gamma_max, and long waves need width.
 
-Sources: the thermostat: S. Qu, V. Shastry, W. A. Curtin and R. E. Miller, Modelling Simul. Mater. Sci. Eng. 13, 1101 (2005);
-D. Holland and M. Marder, Adv. Mater. 11, 793 (1999).
+Source: S. Qu, V. Shastry, W. A. Curtin and R. E. Miller, Modelling Simul. Mater. Sci. Eng. 13, 1101 (2005).
 """
 
 from __future__ import annotations
@@ -206,7 +205,7 @@ class SuggestedStadium:
     """A stadium that absorbs what is wanted.
 
     Attributes:
-        width: Width in angstrom, a whole number of planes.
+        width: Width in angstrom.
         gamma_max: Damping at the outer boundary in 1/ps, the best for this width.
         reflection: Largest reflected part of the energy of a wave within the range, at normal incidence.
         range_THz: The range of frequencies.
@@ -276,9 +275,7 @@ def suggested(
             f"the energy of waves from {low:.3g} to {high:.3g} THz, but there is room for {room:.4g} angstrom ({there}). "
             "Make the host larger, or absorb from a higher frequency on"
         )
-    return SuggestedStadium(
-        width, *host.best_damping(planes), host.range_THz, host.spacing, tuple(host.speeds.tolist())
-    )
+    return host.stadium(planes)
 
 
 def best_damping(
@@ -288,8 +285,8 @@ def best_damping(
     spacing: float | None = None,
     top_THz: float | None = None,
     range_THz: tuple[float, float] | None = None,
-) -> tuple[float, float]:
-    """The gamma_max in 1/ps with which a stadium of that width reflects least, and what it reflects at most.
+) -> SuggestedStadium:
+    """A stadium of that width, with the gamma_max with which it reflects least, whatever that is.
 
     Args:
         width: In angstrom, at least `spacing`.
@@ -298,7 +295,7 @@ def best_damping(
     host = _Host.of(speeds, spacing, top_THz, range_THz)
     if not width >= host.spacing:
         raise ValueError(f"`width` must be at least one plane, {host.spacing:.4g} angstrom, got {width}")
-    return host.best_damping(width / host.spacing)
+    return host.stadium(width / host.spacing)
 
 
 @dataclass(frozen=True, eq=False)
@@ -334,6 +331,18 @@ class _Host:
             if (upper := high * c / fastest) > low
         )
         return cls(speeds, spacing, (low, high), branches)
+
+    def stadium(self, planes: float) -> SuggestedStadium:
+        """The best stadium of so many planes."""
+        gamma_max, reflection = self.best_damping(planes)
+        return SuggestedStadium(
+            planes * self.spacing,
+            gamma_max,
+            reflection,
+            self.range_THz,
+            self.spacing,
+            tuple(self.speeds.tolist()),
+        )
 
     def fewest_planes(self, below) -> int | None:
         """The least number of planes whose best damping reflects less than `below`; None beyond MOST_PLANES."""

@@ -291,7 +291,7 @@ def _suggested(crack: CrackSystem, width, model):
     speeds, _ = sound_speeds(crack.cleavage.elastic_tensor / GPa, density, [1.0, 0.0, 0.0])
     spacing = (unit.volume / len(unit)) ** (1 / 3)
     if width != "auto":
-        return best_damping(width, speeds, spacing=spacing)
+        return best_damping(speeds, width=width, spacing=spacing)
     room = crack.free_size / 2 if crack.kind == "cylinder" else np.ptp(crack.perfect.positions[:, 0]) / 4
     return suggested(speeds, spacing=spacing, room=float(room))
 
