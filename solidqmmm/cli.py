@@ -238,7 +238,7 @@ def recipes_list():
 
 @recipes_app.command("show")
 def recipes_show(name: Annotated[str, typer.Argument(help="Name of a recipe, or path of a file.")]):
-    """Show what a recipe does, and the options of its section in a study.
+    """Show what a recipe does, and the options of its sections in a study.
 
     Example: solidqmmm recipes show defect_relaxation
     """
@@ -249,9 +249,9 @@ def recipes_show(name: Annotated[str, typer.Argument(help="Name of a recipe, or 
     rows = recipebook.described_options(recipe.options)
     if rows:
         typer.echo("")
-        cli_show.table(
-            rows, heading=f"Options in the section `{recipe.section}` of a study (name, type, default):"
-        )
+        where = "the section" if len(recipe.keys) == 1 else "the sections"
+        named = ", ".join(f"`{key}`" for key in recipe.keys)
+        cli_show.table(rows, heading=f"Options in {where} {named} of a study (name, type, default):")
 
 
 @recipes_app.command("copy")
