@@ -19,7 +19,7 @@ STAIRS = (
     ("plotting",),
     (
         "recipebook", "runfolder", "cli", "cli_show", "cli_ranks", "cli_carve", "cli_finite_size", "cli_charge_states",
-        "recipes",
+        "recipes", "__main__",
     ),
 )  # fmt: skip
 HEIGHT = {name: height for height, step in enumerate(STAIRS) for name in step}

@@ -86,6 +86,8 @@ class JournaledEngine:
             return replace(found, info={**found.info, "journal": "read"})
         started = perf_counter()
         evaluation = compute()
+        if not (np.isfinite(evaluation.energy) and np.isfinite(evaluation.forces).all()):
+            return evaluation  # whoever asked refuses it; kept, it would come back for ever
         evaluation = replace(evaluation, info={"seconds": perf_counter() - started, **evaluation.info})
         self.evaluations += 1
         error = None

@@ -94,7 +94,9 @@ def _engine(
     """The study's engine, its charge that of the cluster where the coupling asks for one; with a journal in `folder`."""
     settings = engine_settings(study, crystal, partition, potential, charge, rules)
     engine = make_engine(settings, log_dir=folder, search_dirs=(study.folder,))
-    return engine if folder is None else journaled(engine, folder / "journal")
+    # A LAMMPS potential answers faster than a disk, and a run of dynamics has its checkpoints.
+    unworthy = study.recipe_places_region and study.qm["engine"] == "lammps"
+    return engine if folder is None or unworthy else journaled(engine, folder / "journal")
 
 
 class Model:

@@ -77,8 +77,9 @@ class FractureRun:
 
     @property
     def advanced(self) -> bool:
-        """Whether the tip went ahead by a bond."""
-        return advanced(self.tip.rows, self.tip.tracker.bond_spacing)
+        """Whether the tip went ahead by more than one period of the crystal."""
+        tracker = self.tip.tracker
+        return advanced(self.tip.rows, tracker.system.axes.growth_period or 2 * tracker.bond_spacing)
 
     @property
     def speed_m_per_s(self) -> float | None:

@@ -97,17 +97,19 @@ class TipHistory:
         self._due = list(state["due"])
 
 
-def advanced(rows, spacing: float) -> bool:
-    """Whether the tip went ahead by a bond: in the median of the last tenth of the rows against the first one.
+def advanced(rows, period: float) -> bool:
+    """Whether the tip went ahead by more than one period of the crystal, in the median of the last tenth of the rows.
+
+    By less it moves back and forth with heat, and where it blunts.
 
     Args:
         rows: Of `TipHistory`.
-        spacing: Distance along x between bonds that the crack cuts, angstrom.
+        period: Of the crystal along x, angstrom.
     """
     where = [row["reference_x_A"] for row in rows if row["reference_x_A"] is not None]
     if len(where) < 2:
         return False
-    return bool(np.median(where[-max(1, len(where) // 10) :]) - where[0] > 0.99 * spacing)
+    return bool(np.median(where[-max(1, len(where) // 10) :]) - where[0] > 1.01 * period)
 
 
 def speed_A_per_ps(rows) -> float | None:

@@ -25,7 +25,7 @@ class FractureResult(Result):
         G_griffith_J_per_m2: 2 gamma.
         K_griffith_MPa_sqrt_m: The stress intensity at which G = 2 gamma, in plane strain.
         tip: Rows of the tip: `time_ps` (dynamic), `K_MPa_sqrt_m`, `G_J_per_m2`, `x_A`, `y_A` (None without a tip) and more.
-        advanced: Whether the tip went ahead by at least one bond; None where nobody looked.
+        advanced: Whether the tip went ahead, in dynamics by more than one period of the crystal; None where nobody looked.
         tip_speed_m_per_s: Mean speed over the second half of a dynamic run, or None.
         K_minus_MPa_sqrt_m, K_plus_MPa_sqrt_m: Loads at which the crack closes and opens by a bond (quasi-static).
         K_minus_missing_reason, K_plus_missing_reason: Why there is none.
