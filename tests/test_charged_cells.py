@@ -192,6 +192,12 @@ def test_an_engine_that_tells_its_potentials_needs_no_table(shift, monkeypatch):
         assert result.routes[name]["by_cell"] == pytest.approx({"2x2x2": exact, "3x3x3": exact}, abs=2e-3)
         assert result.routes[name]["alignment_V"] == pytest.approx(shift, abs=1e-3)
         assert result.routes[name]["cell"] == "3x3x3"
+    figure = recipebook.find("charged_defect").figures(result)["finite_size"].figure
+    drawn = [line for line in figure.axes[0].lines if line.get_gid() == "by cell"]
+    assert len(drawn) == 2
+    for line in drawn:
+        np.testing.assert_allclose(line.get_xdata(), [1 / 8.424, 1 / 12.636], rtol=1e-6)
+        np.testing.assert_allclose(line.get_ydata(), exact, atol=2e-3)
     assert (result.vbm_eV, result.band_gap_eV) == (-3.0, 7.5)
     assert ChargeState.of(result, "V_O").band_edges == (-3.0, 7.5)
     if shift:

@@ -54,6 +54,10 @@ def plot_size_series(result, ax=None, *, width=SINGLE_COLUMN):
         level = curve - (fit["A_eV_A"] or 0.0) * grid
         ax.plot(grid, level, "--", color=PALE, lw=0.9, zorder=2, gid="without 1/L")
         ax.plot(x, corrected, "o", mfc="white", mec=PALE, zorder=4, label="with Madelung correction")
+        by_potentials = _by_cell(result, points)
+        for name, values in by_potentials.items():
+            colour = ROUTE_COLOURS.get(name, OTHER_ROUTE)
+            ax.plot(x, values, "D", color=colour, mfc="white", ms=3.4, zorder=4, label=f"with {name}", gid="by cell")
         errors = [p["error_eV"] for p in points]
         if all(e is not None for e in errors):
             ax.errorbar(x, energies, yerr=errors, fmt="none", ecolor=INK, elinewidth=0.8, capsize=2, zorder=4)
@@ -73,7 +77,7 @@ def plot_size_series(result, ax=None, *, width=SINGLE_COLUMN):
             if entry["counted"] and name != "extrapolation":
                 colour = ROUTE_COLOURS.get(name, OTHER_ROUTE)
                 ax.plot([0.72 * left], [entry["E_inf_eV"]], ">", color=colour, ms=3.6, mew=0, zorder=8, gid="route")
-        _energy_limits(ax, energies, corrected, fit["E_inf_eV"])
+        _energy_limits(ax, energies, [corrected, *by_potentials.values()], fit["E_inf_eV"])
         ax.set_xlabel("1/$L$ (Å$^{-1}$)")
         ax.set_ylabel("energy (eV)")
         _lengths_on_top(ax, points, x)
@@ -232,9 +236,19 @@ def _mark(ax, value, y, limits, *, xerr=0.0, **look):
     )
 
 
+def _by_cell(result, points) -> dict[str, np.ndarray]:
+    """E_inf by the potentials of each cell, by route; NaN where a cell has none."""
+    found = {name: entry["by_cell"] for name, entry in result.routes.items() if entry.get("by_cell")}
+    return {
+        name: np.array([np.nan if given.get(p["label"]) is None else given[p["label"]] for p in points])
+        for name, given in found.items()
+    }
+
+
 def _energy_limits(ax, energies, corrected, E_inf):
     """From the points and E_inf: bands of a few points may be far wider."""
-    shown = np.concatenate([energies, corrected, [E_inf]])
+    shown = np.concatenate([energies, *corrected, [E_inf]])
+    shown = shown[np.isfinite(shown)]
     room = 0.08 * max(np.ptp(shown), 1e-6)
     ax.set_ylim(shown.min() - room, shown.max() + 1.6 * room)  # the number stands above E_inf, or below it
 

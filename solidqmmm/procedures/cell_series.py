@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -245,12 +245,14 @@ def _of_engine(model, task: CellTask) -> CellOutcome:
     if isinstance(qm.get("magmoms"), list):  # one for each atom of the defect's cell
         qm.pop("magmoms")
     perfect = _with_engine_charge(model.study.model_copy(update={"defect": None, "qm": qm}), 0.0)
+    # Engines look for symmetry about the origin: the defect has most of it there.
+    defect = replace(model.defect, position=np.zeros(3))
     with build_model(perfect, log_dir=task.workdir) as without:
-        reference, there, _ = _engine_says(without, task)
-    found, here, left = _engine_says(model, task)
+        reference, there, _ = _engine_says(without, task, model.defect.position)
+    found, here, left = _engine_says(model, task, model.defect.position)
     cell, beside, edges = model.crystal.cell, None, None
     if isinstance(found, PotentialEvaluation):
-        beside = compared(model.defect, _potentials(found, here), _potentials(reference, there), cell)
+        beside = compared(defect, _potentials(found, here), _potentials(reference, there), cell)
         edges = reference.band_edges
     vbm, gap = (np.nan, np.nan) if edges is None else (float(edges[0]), float(edges[1] - edges[0]))
     return CellOutcome(
@@ -267,9 +269,10 @@ def _potentials(found: PotentialEvaluation, atoms) -> CellPotentials:
     return CellPotentials(atoms.positions, found.site_potentials, found.planar_potentials)
 
 
-def _engine_says(model, task: CellTask) -> tuple[Evaluation, Atoms, float]:
+def _engine_says(model, task: CellTask, origin) -> tuple[Evaluation, Atoms, float]:
     """What the engine says, of which atoms, and the largest force left; BFGS at fixed cell where the ions are relaxed."""
     atoms, left = model.crystal.to_atoms(), np.nan
+    atoms.positions -= origin
     if task.ions == "relaxed":
         left = _at_rest(_come_to_rest(atoms, model.engine, task.fmax), task, model)
     tells = _tells_potentials(model)
