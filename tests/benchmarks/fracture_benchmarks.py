@@ -129,19 +129,15 @@ def saving() -> dict:
     return found | {"target_steps_per_call": 8, "target_rms_eV_per_A": 0.1}
 
 
-def moving_region(steps=200, every=10) -> dict:
-    """A strip of 100,000 atoms, a core of about 60 that is drawn along the crack plane: what looking and carving cost."""
+STRIP = {"system": "strip", "plane": (1, 1, 1), "front": (1, -1, 0), "size_A": [430, 150, 30.72]}
+
+
+def _study():
     from ase.build import bulk
 
-    from solidqmmm.coupling.qmmm import QMMM
-    from solidqmmm.procedures.build import build_model
-    from solidqmmm.procedures.crack_system import crack_system
-    from solidqmmm.procedures.dynamics import run_dynamics
-    from solidqmmm.procedures.tip_region import TipRegion, coupled_by, place_of
-    from solidqmmm.procedures.track_tip import TipTracker
     from solidqmmm.system.study import Study
 
-    study = Study.from_mapping(
+    return Study.from_mapping(
         {
             "recipe": "single_point",
             "structure": bulk("Si", "diamond", a=A0, cubic=True),
@@ -152,10 +148,73 @@ def moving_region(steps=200, every=10) -> dict:
             "region": {"core": {"hops": 1}, "buffer": {"hops": 1}},
         }
     )
-    with build_model(study) as model:
-        crack = crack_system(
-            model, system="strip", plane=(1, 1, 1), front=(1, -1, 0), size_A=[430, 150, 30.72]
-        )
+
+
+def step(steps=10, pairs=5) -> dict:
+    """A step of that strip against the native step and one bare evaluation of the cluster; processor time, medians."""
+    from solidqmmm.coupling.qmmm import QMMM
+    from solidqmmm.procedures.build import build_model
+    from solidqmmm.procedures.crack_system import crack_system
+    from solidqmmm.procedures.tip_region import TipRegion, coupled_by
+    from solidqmmm.system.partition import Partition
+
+    def seconds(act):
+        begin = time.process_time()
+        act()
+        return time.process_time() - begin
+
+    with build_model(_study()) as model:
+        crack = crack_system(model, **STRIP)
+        crystal = crack.cracked(crack.griffith)
+        tip = np.array([*crack.tip, 0.5 * crystal.cell[2, 2]])
+        region = TipRegion(
+            lambda _positions: tip, coupled_by(model), radius_in=6.5, radius_out=7.5, buffer_radius=5.0,
+            bond_rules=model.bond_rules,
+        )  # fmt: skip
+        correction, partition = region.select(crystal, frozen=crack.held)
+        atoms = correction.cluster.to_atoms()
+        held = Partition(np.where(partition.labels == 3, 3, 0))
+        with (
+            QMMM(crystal, model.potential, correction, partition=partition) as hybrid,
+            QMMM(crystal, model.potential, partition=held) as native,
+        ):
+            for one in (hybrid, native):
+                one.host.command("velocity mobile create 300 1 loop geom")
+                one.host.command("fix nve mobile nve")
+                one.host.run(steps)
+            times = np.array(
+                [
+                    (
+                        seconds(lambda: hybrid.host.run(steps, pre=False)) / steps,
+                        seconds(lambda: native.host.run(steps, pre=False)) / steps,
+                        np.mean([seconds(lambda: model.engine.evaluate(atoms)) for _ in range(steps)]),
+                    )
+                    for _ in range(pairs)
+                ]
+            )
+    return {
+        "atoms": len(crystal),
+        "core_atoms": len(partition.core),
+        "quantum_atoms": len(partition.quantum),
+        "step_ms": 1e3 * float(np.median(times[:, 0])),
+        "native_step_ms": 1e3 * float(np.median(times[:, 1])),
+        "bare_cluster_ms": 1e3 * float(np.median(times[:, 2])),
+        "ratio": float(np.median(times[:, 0] / (times[:, 1] + times[:, 2]))),
+        "target_ratio": 1.3,
+    }
+
+
+def moving_region(steps=200, every=10) -> dict:
+    """A strip of 100,000 atoms, a core of about 60 that is drawn along the crack plane: what looking and carving cost."""
+    from solidqmmm.coupling.qmmm import QMMM
+    from solidqmmm.procedures.build import build_model
+    from solidqmmm.procedures.crack_system import crack_system
+    from solidqmmm.procedures.dynamics import run_dynamics
+    from solidqmmm.procedures.tip_region import TipRegion, coupled_by, place_of
+    from solidqmmm.procedures.track_tip import TipTracker
+
+    with build_model(_study()) as model:
+        crack = crack_system(model, **STRIP)
         crystal = crack.cracked(crack.griffith)
         z, tracker, spent, looks = 0.5 * crystal.cell[2, 2], TipTracker(crack, band=50.0), [], []
         find = place_of(tracker, z)

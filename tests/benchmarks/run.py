@@ -342,6 +342,13 @@ def case_moving_region():
     return fracture_benchmarks.moving_region()
 
 
+def case_fracture_step():
+    """A cracked strip of 100,000 atoms with a SNAP core of about 60 at the tip: the step against its parts."""
+    import fracture_benchmarks
+
+    return fracture_benchmarks.step()
+
+
 CASES = {name[5:]: function for name, function in list(globals().items()) if name.startswith("case_")}
 
 
