@@ -22,7 +22,9 @@ def main():
         (OUTPUTS / "charged_table.txt").write_text(table)
         (OUTPUTS / "charged_shells.txt").write_text(printed(folder, "run", "study.yaml", "--out", "shells"))
         (OUTPUTS / "charged_embedded.txt").write_text(printed(folder, "run", "embedded.yaml", "--out", "embedded"))
-        small(folder / "shells" / "figures" / "finite_size.png", STATIC / "charged_finite_size.png")
+        figures = folder / "shells" / "figures"
+        small(figures / "finite_size.png", STATIC / "charged_finite_size.png")
+        small(figures / "mott_littleton.png", STATIC / "charged_mott_littleton.png")
 
 
 if __name__ == "__main__":

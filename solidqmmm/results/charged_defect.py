@@ -32,8 +32,9 @@ class ChargedDefectResult(Result):
             whose coefficients the data do not tell from zero), `chosen`.
         routes: E_inf by every route, by its name: `E_inf_eV`, `correction_eV` and the `cell` it was added to, `counted` (in
             the spread) and `reason` (why it does not exist, or does not count); FNV and eFNV also `by_cell`, E_inf by the
-            potentials of each cell, where several have them; Mott-Littleton `inner_radii_A`, `inner_ions` and `energies_eV` of its
-            growing region I, `outer_radius_A`, `extrapolated_eV` by 1/R^3, `convergence_eV` (that minus E_inf), `dielectric`.
+            potentials of each cell, where several have them; Mott-Littleton `inner_radii_A`, `inner_ions` and `energies_eV`
+            of its growing region I, `outer_radius_A`, `extrapolated_eV` (by 1/R^3), `convergence_eV` (that minus E_inf) and
+            `dielectric`.
         systematic_spread_eV: Largest minus smallest E_inf of the routes that count; null where there is one alone.
         curve_inverse_length_per_A: 1/L_eff at which the fit is tabulated, shape=(n,).
         curve_energy_eV: The fit there, for cells of the largest one's shape, shape=(n,).
