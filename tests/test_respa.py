@@ -128,6 +128,26 @@ def test_the_force_error_is_how_much_the_correction_changes():
     assert stepper.error.occasions == 5
 
 
+def test_atoms_that_were_moved_between_steps_are_no_error():
+    class Push:
+        name, every = "push", 4
+
+        def begin(self, run):
+            pass
+
+        def act(self, step, run):
+            run.host.set_positions(run.host.positions() + np.array([0.001, 0, 0]))
+
+        def state(self):
+            return {}
+
+    stepper = Respa(4)
+    with hybrid("force_mixing", SNAP) as qmmm:
+        result = run_dynamics(qmmm, steps=12, stepper=stepper, every=4, attendants=[Push()], **HOT)
+    assert stepper.error.occasions == 3
+    assert result.n_qm_calls == 1 + 3 + 3
+
+
 def test_frames_have_forces_and_not_impulses(tmp_path):
     with hybrid("subtractive", SNAP) as qmmm:
         run_dynamics(qmmm, steps=8, stepper=Respa(4), every=4, trajectory=tmp_path / "t.xyz", **HOT)

@@ -35,6 +35,7 @@ class Impulses:
 
     Attributes:
         left: Evaluations without the correction that come before the next one with it.
+        counts: Whether the next outer step is compared with the last one; not where atoms were moved between two steps.
         asked: Whether the last evaluation asked the exact correction.
         last: Exact forces at the last outer step in eV/angstrom, shape=(n, 3), or None.
         surplus: What the last evaluation gave beyond the exact forces, in eV/angstrom, shape=(n, 3); None between outer
@@ -45,7 +46,7 @@ class Impulses:
         self.exact, self.every, self.error = exact, every, error
         self.atoms, self.reference = exact.atoms, exact.reference
         self.has_energy, self.needs_host_forces = exact.has_energy, exact.needs_host_forces
-        self.left, self.asked = 0, False
+        self.left, self.counts, self.asked = 0, False, False
         self.surplus: np.ndarray | None = None
         self._core = core_rows(exact)
         self.last: np.ndarray | None = None
@@ -58,8 +59,9 @@ class Impulses:
             self.surplus = None
             return Contribution(forces=np.zeros((len(self.atoms), 3)))
         given = self.exact.evaluate(positions, cell, host_forces)
-        if self.last is not None:
+        if self.counts and self.last is not None:
             self.error.add((self.last - given.forces)[self._core])
+        self.counts = False
         self.last = given.forces
         self.surplus = (self.every - 1) * given.forces
         return Contribution(self.every * given.forces, given.energy, given.virial, given.terms)

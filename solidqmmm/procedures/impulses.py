@@ -64,7 +64,7 @@ class Respa:
         done = 0
         while done < steps:
             left = self.stride - (run.step + done) % self.stride
-            self._scheme.left = left - 1
+            self._scheme.left, self._scheme.counts = left - 1, True
             n = min(left, steps - done)
             run.host.run(n, pre=False)
             done += n
