@@ -25,7 +25,8 @@ from pathlib import Path
 from solidqmmm.procedures.build import Model
 from solidqmmm.procedures.crack_system import crack_system
 from solidqmmm.procedures.fracture import run_fracture
-from solidqmmm.procedures.fracture_result import dynamic_result
+from solidqmmm.procedures.fracture_result import dynamic_result, quasistatic_result
+from solidqmmm.procedures.quasistatic_run import run_quasistatic
 from solidqmmm.results.fracture import FractureResult
 from solidqmmm.system.study_crack import (
     CrackSection,
@@ -67,11 +68,8 @@ def run(
     """
     system = crack_system(model, **crack.geometry(), folder=workdir and workdir / "host", progress=progress)
     if mode == "quasistatic":
-        from solidqmmm.procedures.fracture_result import quasistatic_result
-        from solidqmmm.procedures.quasistatic import run_quasistatic
-
-        return quasistatic_result(model, system, run_quasistatic(model, system, crack.load, workdir=workdir,
-        progress=progress))
+        found = run_quasistatic(model, system, crack.load, workdir=workdir, progress=progress)
+        return quasistatic_result(model, system, found)
     found = run_fracture(model, system, crack, stadium, dynamics, saving, workdir=workdir, progress=progress)
     return dynamic_result(model, system, found, saving)
 

@@ -19,7 +19,8 @@ from solidqmmm.procedures import quasistatic as module
 from solidqmmm.procedures.build import build_model
 from solidqmmm.procedures.carve import carve
 from solidqmmm.procedures.crack_system import crack_system
-from solidqmmm.procedures.quasistatic import QuasistaticCrack, path, quasistatic, trapping_range
+from solidqmmm.procedures.lattice_trapping import trapping_range
+from solidqmmm.procedures.quasistatic import QuasistaticCrack, path, quasistatic
 from solidqmmm.procedures.records import Records
 from solidqmmm.procedures.tip_region import TipRegion, place_of
 from solidqmmm.procedures.track_tip import TipTracker
@@ -317,7 +318,7 @@ def test_a_crack_that_runs_stops_at_the_boundary(brittle):
     with live(*brittle, follow_tip=True) as led:
         K_G = led.system.griffith.K_MPa_sqrt_m
         steps = quasistatic(led, "K", [K_G, 2.0 * K_G])
-    assert "of the boundary at K = " in led.stopped
+    assert "the tip came to the boundary at K = " in led.stopped
     assert len(steps) < 51
     assert steps[-1].tip.x > led.system.tip[0] + 10
 
@@ -338,7 +339,7 @@ def test_a_strip_opens_when_it_is_strained():
             led, "strain", [crack.griffith.strain, 1.25 * crack.griffith.strain], 0.05 * crack.griffith.strain
         )
     assert steps[-1].tip.reference_x > steps[0].tip.reference_x + 2
-    assert {step.event for step in steps} >= {"none", "opened"}
+    assert all(b.load_work_eV > a.load_work_eV for a, b in pairwise(steps))
 
 
 def test_mode_two_shears_the_flanks():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from solidqmmm.procedures.describe import described
 from solidqmmm.procedures.fracture import FractureRun
+from solidqmmm.procedures.quasistatic_run import QuasistaticRun
 from solidqmmm.results.fracture import FractureResult
 from solidqmmm.system.crack import CrackSystem
 from solidqmmm.system.study_crack import SavingSection
@@ -60,5 +61,29 @@ def dynamic_result(model, crack: CrackSystem, run: FractureRun, saving: SavingSe
         seconds=run.seconds,
         stop_reason=dynamics.stop_reason,
         trajectory_file=dynamics.trajectory_file,
+        **fields,
+    )
+
+
+def quasistatic_result(model, crack: CrackSystem, run: QuasistaticRun) -> FractureResult:
+    """The result of a crack whose load was raised and lowered."""
+    fields = shared(model, crack)
+    fields["warnings"] += run.warnings
+    one = "the study asks for no {} load: give the ends of a range, as in load: {{K: [0.4, 1.2]}}"
+    plus, minus = run.raised, run.lowered
+    return FractureResult(
+        mode="quasistatic",
+        tip=run.rows(),
+        advanced=run.advanced,
+        K_plus_MPa_sqrt_m=None if plus is None else plus.K_MPa_sqrt_m,
+        K_plus_missing_reason=one.format("higher") if plus is None else plus.reason,
+        K_minus_MPa_sqrt_m=None if minus is None else minus.K_MPa_sqrt_m,
+        K_minus_missing_reason=one.format("lower") if minus is None else minus.reason,
+        snapshots=run.snapshots,
+        qm_calls=run.n_qm_calls,
+        n_qm_atoms=run.n_qm_atoms,
+        n_carvings=run.n_carvings,
+        seconds={"relaxation": run.seconds},
+        stop_reason=run.stop_reason,
         **fields,
     )

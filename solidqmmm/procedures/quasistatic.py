@@ -1,13 +1,8 @@
 """A crack without heat: the load goes up or down in increments, and all free atoms relax at each.
 
 An increment displaces every atom by the difference of the elastic far fields, the held ones exactly so; then the crystal
-relaxes, with the quantum correction where there is one. The crack follows the load along metastable states, until one ends:
-
-    K_plus   the load, coming from below, at which the crack opens by a bond,
-    K_minus  the load, coming from above, at which it heals by one.
-
-Between the two the lattice traps it, and Griffith's load lies there (R. Thomson, C. Hsieh and V. Rana, J. Appl. Phys. 42,
-3154 (1971)).
+relaxes, with the quantum correction where there is one. The crack follows the load along metastable states, until one ends
+and it opens or heals by a bond (`lattice_trapping`).
 
 Energies are differences from the first state. With forces that have no energy (force mixing)
 
@@ -33,11 +28,12 @@ from solidqmmm.procedures.track_tip import CrackTip, TipTracker
 from solidqmmm.system.crack import CrackSystem, Load
 
 EVENTS = ("none", "opened", "healed", "rearranged")
+MEASURES = {"K": "K_MPa_sqrt_m", "G": "G_J_per_m2", "strain": "strain"}
 _SHOWN = 12.0  # angstrom on both sides of the tip in which lengths of bonds are told
-_MOST_CARVINGS = 5
-# Stretches of bonds (length over that in the perfect crystal). One that opens or heals jumps by more than _JUMP and what the
-# load alone does to it; of flanks that are open for long (beyond _WIDE) all bonds jump when the tip does.
-_JUMP, _STRETCHED, _OPEN, _WIDE = 0.08, 1.25, 1.45, 1.7
+_MOST_CARVINGS, _MOST_DESCENTS = 5, 4
+# Stretches of bonds, length over that in the perfect crystal. One that opens or heals jumps by more than _JUMP and what the
+# load alone does to it, from below _OPEN or to below _SHUT: bonds of open flanks jump as well when the tip does.
+_JUMP, _SHUT, _OPEN = 0.12, 1.25, 1.45
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,23 +64,6 @@ class QuasistaticStep:
     n_qm_calls: int
 
 
-@dataclass(frozen=True)
-class TrappingRange:
-    """Loads between which the crack neither opens nor heals.
-
-    Attributes:
-        K_minus_MPa_sqrt_m, K_plus_MPa_sqrt_m: First loads at which it healed and opened; None if it did not.
-        K_minus_reason, K_plus_reason: Why there is none.
-        resolution_MPa_sqrt_m: Last increment.
-    """
-
-    K_minus_MPa_sqrt_m: float | None
-    K_plus_MPa_sqrt_m: float | None
-    K_minus_reason: str | None
-    K_plus_reason: str | None
-    resolution_MPa_sqrt_m: float
-
-
 @dataclass(frozen=True, eq=False)
 class _Forces:
     """What the increments of energy and work are made of.
@@ -112,6 +91,7 @@ class _State:
     forces: _Forces
     energy: float
     work: float
+    offset: float
 
 
 class QuasistaticCrack:
@@ -187,9 +167,13 @@ class QuasistaticCrack:
         return self._state
 
     def back(self, state: _State):
-        """Returns to a state that was marked; the record of steps goes on."""
+        """Returns to a state that was marked, the quantum region with it; the record of steps goes on."""
         self.host.set_positions(state.positions)
         self._state = state
+        if self.region is not None:
+            self.region.act(len(self.steps), self._run)
+        if self._offset != state.offset:
+            self._offset = self.host.energy() - float(state.forces.energy)
 
     def _reach(self, load: Load, tip_x: float, before: _State | None) -> QuasistaticStep:
         name = f"state_{len(self.steps):05d}"
@@ -235,7 +219,7 @@ class QuasistaticCrack:
         calls = 0
         for _ in range(_MOST_CARVINGS):
             self._carved, before = False, self._spent()
-            outcome = relax(self.qmmm, fmax=self.fmax, max_qm_calls=self.max_qm_calls)
+            outcome = self._minimized()
             calls += self._spent() - before
             if self.region is None:
                 break
@@ -243,6 +227,19 @@ class QuasistaticCrack:
             if not self._carved:
                 break
         return float(outcome.max_force), bool(outcome.converged), calls
+
+    def _minimized(self):
+        """Relaxes; where forces without an energy come to a halt, they are followed downhill for a while.
+
+        Micro-iterations take what lowers the forces. Where a state ends, the way out of it leads over larger ones.
+        """
+        outcome = relax(self.qmmm, fmax=self.fmax, max_qm_calls=self.max_qm_calls)
+        for _ in range(_MOST_DESCENTS):
+            if outcome.converged or self.qmmm.has_energy:
+                break
+            relax(self.qmmm, fmax=self.fmax, max_qm_calls=self.max_qm_calls, algorithm="fire")
+            outcome = relax(self.qmmm, fmax=self.fmax, max_qm_calls=self.max_qm_calls)
+        return outcome
 
     def _forces(self) -> _Forces:
         energy, atoms, delta = self.host.energy() - self._offset, np.empty(0, dtype=int), np.empty((0, 3))
@@ -268,7 +265,7 @@ class QuasistaticCrack:
         shown = self.tracker.cut_bonds(_SHOWN)
         x = self.tracker.middles[shown, 0] - self.system.tip[0]
         bonds = np.column_stack([x, bond_lengths[shown]])
-        state = _State(positions, load, tip_x, stretches, forces, energy, work)
+        state = _State(positions, load, tip_x, stretches, forces, energy, work, self._offset)
         return state, QuasistaticStep(load, tip, event, energy, work, *outcome, bonds, calls)
 
     def _event(self, before: _State, now, load: Load) -> str:
@@ -276,8 +273,8 @@ class QuasistaticCrack:
         relative = abs(load.K_MPa_sqrt_m - before.load.K_MPa_sqrt_m) / max(before.load.K_MPa_sqrt_m, 1e-12)
         was, cut = before.stretches, self.tracker.cut
         jump = _JUMP + 2 * relative * np.abs(was - 1)
-        opened = (now - was > jump) & (was < _WIDE) & (now > _STRETCHED)
-        healed = (was - now > jump) & (was > _STRETCHED) & (now < _OPEN)
+        opened = (now - was > jump) & (was < _OPEN) & (now > self.tracker.factor)
+        healed = (was - now > jump) & (was > _SHUT) & (now < _SHUT)
         if (healed & cut).any():
             return "healed"
         if (opened & cut).any():
@@ -317,14 +314,14 @@ def quasistatic(
     Returns:
         The steps; `crack.stopped` says why they ended early, or is None.
     """
-    system = crack.system
-    loads = [system.load(**{measure: value}) for value in path(system, measure, values, increment)]
+    loads = [
+        crack.system.load(**{measure: value}) for value in path(crack.system, measure, values, increment)
+    ]
     for load in loads:  # all are possible before the first is relaxed
         step = crack.start() if not crack.steps else crack.to(load)
-        margin = 2 * system.cleavage.cutoff
-        if step.tip is not None and system.room_ahead(step.tip.x) < margin:
+        if at_boundary(crack, step):
             K = step.load.K_MPa_sqrt_m
-            crack.stopped = f"the tip came within {margin:.1f} A of the boundary at K = {K:.3f} MPa sqrt(m)"
+            crack.stopped = f"the tip came to the boundary at K = {K:.3f} MPa sqrt(m)"
         if crack.stopped:
             break
     return crack.steps
@@ -343,67 +340,13 @@ def path(system: CrackSystem, measure: str, values, increment: float | None = No
     return np.array(loads)
 
 
-def trapping_range(
-    crack: QuasistaticCrack,
-    *,
-    lowest: float = 0.2,
-    highest: float = 2.0,
-    increment: float = 0.02,
-    refinements: int = 2,
-) -> TrappingRange:
-    """The lattice-trapping range around the load at which the crack was opened.
-
-    Args:
-        crack: The live crack, opened at (or near) the Griffith load.
-        lowest, highest: Loads at which the search ends, in Griffith's K.
-        increment: Step in K, in Griffith's K.
-        refinements: How often the step in which something happened is repeated with half the increment.
-    """
-    unit = crack.system.griffith.K_MPa_sqrt_m
-    first = crack.steps[-1] if crack.steps else crack.start()
-    origin = crack.mark()
-    if first.tip is None:
-        reason = f"the crack is closed at {first.load.K_MPa_sqrt_m:.3f} MPa sqrt(m) already: start at a higher load"
-        return TrappingRange(None, None, reason, reason, increment * unit)
-    found = {}
-    for wanted, sign, end in (("opened", 1, highest), ("healed", -1, lowest)):
-        crack.back(origin)
-        found[wanted] = _first_event(crack, wanted, sign, end * unit, increment * unit, refinements)
-    crack.back(origin)
-    (K_plus, why_plus), (K_minus, why_minus) = found["opened"], found["healed"]
-    return TrappingRange(K_minus, K_plus, why_minus, why_plus, increment * unit / 2**refinements)
-
-
-def _first_event(crack, wanted, sign, end, increment, refinements) -> tuple[float | None, str | None]:
-    """The first load with the wanted event, or why there is none."""
-    verb, aside = ("open" if wanted == "opened" else "heal"), ""
-    while True:
-        before = crack.mark()
-        K = before.load.K_MPa_sqrt_m + sign * increment
-        if sign * (K - end) > 1e-9:
-            return (
-                None,
-                f"{aside}the crack does not {verb} {'up' if sign > 0 else 'down'} to {end:.3f} MPa sqrt(m)",
-            )
-        try:
-            load = crack.system.load(K=K)
-        except ValueError as error:
-            return None, f"{aside}the crack does not {verb} before {error}"
-        step = crack.to(load)
-        if step.event == wanted or (step.tip is None and wanted == "healed"):
-            if refinements == 0:
-                return K, None
-            crack.back(before)
-            increment, refinements = increment / 2, refinements - 1
-        elif step.event in ("opened", "healed"):
-            return None, f"{aside}at {K:.3f} MPa sqrt(m) the crack {step.event} instead"
-        elif step.event == "rearranged" and not aside:
-            aside = f"at {K:.3f} MPa sqrt(m) bonds off the crack plane break or form and the tip blunts; "
+def at_boundary(crack: QuasistaticCrack, step: QuasistaticStep) -> bool:
+    """Whether the tip is nearer to the boundary than twice the range of the potential."""
+    return step.tip is not None and crack.system.room_ahead(step.tip.x) < 2 * crack.system.cleavage.cutoff
 
 
 def _griffith(system: CrackSystem, measure: str) -> float:
-    name = {"K": "K_MPa_sqrt_m", "G": "G_J_per_m2", "strain": "strain"}[measure]
-    return getattr(system.griffith, name)
+    return getattr(system.griffith, MEASURES[measure])
 
 
 def _packed(state: dict) -> str:
