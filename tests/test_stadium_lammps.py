@@ -109,6 +109,7 @@ def test_strong_friction_does_not_heat():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_every_layer_is_at_the_temperature_that_was_set_closely():
     """Twelve independent runs: their scatter is the error, whatever is slow in the crystal."""
     crystal = bar(16, across=2)
