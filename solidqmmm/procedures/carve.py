@@ -156,7 +156,9 @@ def engine_cell(positions, host_cell, periodic_axes, rules: CapRules) -> tuple[n
     frame = np.eye(3)
     if periodic:
         q, _ = np.linalg.qr(np.vstack([host_cell[periodic], np.eye(3)]).T)
-        frame = q.T
+        # Towards the positive axes: GPAW draws its cell into the log, and fails at one that points backwards.
+        largest = np.abs(q).argmax(axis=0)
+        frame = (q * np.sign(q[largest, range(3)])).T
     cell, free = np.zeros((3, 3)), [axis for axis in range(3) if axis not in periodic]
     for axis in periodic:
         cell[axis] = host_cell[axis]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from solidqmmm.procedures.track_tip import TipTracker
+from solidqmmm.procedures.track_tip import CrackTip, TipTracker
 
 # Atoms within this distance of the tip are in snapshots (angstrom), along the front all of them.
 _SNAPSHOT = 25.0
@@ -72,22 +72,8 @@ class TipHistory:
         if self._due and step >= self._due[0] and found is not None:
             while self._due and step >= self._due[0]:
                 self._due.pop(0)
-            self._snapshot(time_ps, found, positions, qmmm)
+            self.snapshots.append({"time_ps": time_ps, **around_tip(qmmm, found, positions)})
         return found
-
-    def _snapshot(self, time_ps, found, positions, qmmm):
-        near = np.flatnonzero(np.hypot(positions[:, 0] - found.x, positions[:, 1] - found.y) < _SNAPSHOT)
-        self.snapshots.append(
-            {
-                "time_ps": time_ps,
-                "tip_A": [found.x, found.y],
-                "x_A": np.round(positions[near, 0], 3).tolist(),
-                "y_A": np.round(positions[near, 1], 3).tolist(),
-                "z_A": np.round(positions[near, 2], 3).tolist(),
-                "number": qmmm.host.crystal.numbers[near].tolist(),
-                "region": qmmm.partition.names()[near].tolist(),
-            }
-        )
 
     def state(self) -> dict:
         return {"rows": list(self.rows), "snapshots": list(self.snapshots), "due": list(self._due)}
@@ -95,6 +81,14 @@ class TipHistory:
     def restore(self, state: dict):
         self.rows, self.snapshots = list(state["rows"]), list(state["snapshots"])
         self._due = list(state["due"])
+
+
+def around_tip(qmmm, tip: CrackTip, positions) -> dict:
+    """The atoms near a tip: `tip_A`, and lists of `x_A`, `y_A`, `z_A`, `number` and `region`."""
+    near = np.flatnonzero(np.hypot(positions[:, 0] - tip.x, positions[:, 1] - tip.y) < _SNAPSHOT)
+    places = {f"{axis}_A": np.round(positions[near, k], 3).tolist() for k, axis in enumerate("xyz")}
+    labels = {"number": qmmm.host.crystal.numbers[near].tolist(), "region": qmmm.partition.names()[near].tolist()}
+    return {"tip_A": [tip.x, tip.y], **places, **labels}
 
 
 def advanced(rows, period: float) -> bool:
