@@ -15,6 +15,7 @@ from solidqmmm.system.crack import CrackSystem
 BROKEN = 1.35
 # A sphere without atoms of this radius, in lengths of a bond, fits into no crystal and no vacancy.
 _VOID = 1.2
+_BAND = 60.0  # angstrom
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +50,8 @@ class TipTracker:
         system: The crack.
         rules: Who is bonded.
         factor: Stretch beyond which a bond is broken.
-        band: Half height around the crack plane in which bonds are looked at, angstrom; half of the free size by default.
+        band: Half height around the crack plane in which bonds are looked at, angstrom; by default 60, or less: half
+            of the free size.
         link: Distance within which broken bonds hang together, angstrom; by default 1.5 times that of successive bonds that
             the crack cuts.
         slices: Into how many slices the front is cut; its periods by default.
@@ -71,9 +73,8 @@ class TipTracker:
         self.slices = system.repeats if slices is None else slices
         perfect = system.perfect
         self.period = float(perfect.cell[2, 2])
-        near = np.abs(perfect.positions[:, 1] - system.tip[1]) < (
-            system.free_size / 2 if band is None else band
-        )
+        band = min(_BAND, system.free_size / 2) if band is None else band
+        near = np.abs(perfect.positions[:, 1] - system.tip[1]) < band
         table = (rules or BondRules()).matrix(perfect.numbers)
         bonds = pairs_within(perfect, np.flatnonzero(near), table)
         # twice in the list: once each; a front shorter than two bonds has both images of a pair, which stay

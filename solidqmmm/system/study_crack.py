@@ -26,7 +26,10 @@ Indices = Annotated[tuple[int, ...], BeforeValidator(_tupled), Field(min_length=
 
 
 class LoadSection(Section):
-    """How strongly the crack is loaded, in one measure: a number, or a list that is gone through in order.
+    """How strongly the crack is loaded, in one measure: a number, or a list.
+
+    In dynamics a list is gone through in order. A quasi-static crack starts at the Griffith load, is raised to the highest
+    value of the list and then, from the start again, lowered to the lowest.
 
     Attributes:
         K: Stress intensity in MPa sqrt(m).
