@@ -200,6 +200,25 @@ def test_the_inner_radius_converges_from_above(shell_model):
     assert extrapolated(radii, energies) == pytest.approx(25.2974, abs=0.04)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "lattice", "element", "inner", "expected", "within"),
+    [
+        ("lewis_catlow_MgO", 4.198347, "O", 12.0, 25.2974, 4e-3),  # four cells and eFNV
+        ("gulp_MgO", 4.173663, "Mg", 10.0, 24.145, 5e-3),  # FNV and eFNV of 511 atoms; three cells 24.151
+        ("catlow_CaF2", 5.442626, "F", 12.0, 4.848, 0.02),  # between three cells (4.832) and eFNV of 767 atoms (4.856)
+    ],
+)
+def test_relaxed_vacancies_of_three_crystals(name, lattice, element, inner, expected, within):
+    potential = Potential(**host_model(name))
+    kind = ("MgO", "rocksalt") if "MgO" in name else ("CaF2", "fluorite")
+    unit = Crystal.of(bulk(*kind, a=lattice))
+    response = field_response(unit, potential, host_response(unit, potential))
+    defect = PointDefect(tuple(unit.positions[unit.symbols.index(element)]))
+    regions = TwoRegions(ionic_crystal(unit, potential), response, defect, inner, inner + 8)
+    assert regions.relaxed().energy == pytest.approx(expected, abs=within)
+
+
 def test_the_outer_radius_cancels(shell_model):
     """What IIb loses to IIa is found there again."""
     found = [two_regions(shell_model, "relaxed", 5.0, R).relaxed() for R in (10.0, 13.0, 16.0)]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from ase.build import bulk
 
 from solidqmmm import recipebook
 from solidqmmm.errors import StudyError
+from solidqmmm.plotting.charged_defect import plot_mott_littleton
 from solidqmmm.procedures.build import build_model
 from solidqmmm.system.study import Study
 
@@ -65,6 +67,25 @@ def test_hosts_without_the_route(host, asked, reason):
     result = run({"mott_littleton": asked, "cells": [[2, 2, 2]], "fit": {"terms": [1]}, "dielectric": 3.0}, host=host)
     assert result.routes["Mott-Littleton"]["E_inf_eV"] is None
     assert reason in result.routes["Mott-Littleton"]["reason"]
+    with pytest.raises(ValueError, match="no route Mott-Littleton"):
+        plot_mott_littleton(result)
+
+
+def test_a_crystal_that_is_not_isotropic_is_left_to_the_cells():
+    stretched = bulk("MgO", "rocksalt", a=LATTICE, cubic=True)
+    stretched.set_cell(LATTICE * np.diag([1.0, 1.0, 1.05]), scale_atoms=True)
+    result = run({"ions": "fixed", "cells": [[2, 2, 2]], "fit": {"terms": [1]}}, structure=stretched)
+    assert result.routes["Mott-Littleton"]["E_inf_eV"] is None
+    assert "not isotropic" in result.routes["Mott-Littleton"]["reason"]
+
+
+def test_an_interstitial_has_the_route():
+    """Ions fixed, their shells polarized by a cation among them. Four cells of up to 1001 atoms say 3.2209 +- 0.0001 eV."""
+    defect = {"kind": "interstitial", "element": "Mg", "position": [0.25, 0.25, 0.25]}
+    result = run({"ions": "fixed", "cells": [[2, 2, 2]], "fit": {"terms": [1]}}, defect=defect)
+    found = result.routes["Mott-Littleton"]
+    assert found["counted"]
+    assert found["E_inf_eV"] == pytest.approx(3.2209, abs=1e-3)
 
 
 @pytest.mark.parametrize(
