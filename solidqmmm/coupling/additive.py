@@ -137,7 +137,7 @@ class Additive:
         at_sites = coulomb_potential(
             given.positions, x, q, sigma=np.broadcast_to(given.widths[:, None], (len(given), len(x)))
         )
-        forces = around.forces(at_sites[0], given.charges[:, None] * at_sites[1], self.surroundings.charges)
+        forces = around.forces(at_sites[0], given.charges[:, None] * at_sites[1])
         own = np.zeros_like(around.positions)
         own[home] = q[:, None] * field
         self._last = around, None, None
@@ -150,7 +150,7 @@ class Additive:
         given = around.permanent
         with_charges = float(given.charges @ found.potentials)
         terms = {"qm": found.energy - with_charges, "qm_mm_electrostatic": with_charges}
-        charges, dipoles = self.surroundings.charges, None
+        dipoles = None
         forces = np.zeros((len(self.atoms), 3))
         if response is not None:
             terms["polarization"] = found.induced.energy
@@ -158,7 +158,7 @@ class Additive:
             response.settle(found.potentials, found.fields)
             dipoles = response.dipoles
             forces += around.without_middle(response.forces())
-        forces += around.forces(found.potentials, found.charge_forces, charges, dipoles)
+        forces += around.forces(found.potentials, found.charge_forces, dipoles)
         if found.core_forces is not None:
             forces += self._core_forces(found.core_forces)
         self._last = around, found, dipoles

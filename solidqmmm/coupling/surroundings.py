@@ -160,8 +160,7 @@ class Arrangement:
     @cached_property
     def _carried(self) -> PointCharges:
         """The charges on the sphere."""
-        harmonic = self.far_potential(self.samples, self.of.charges, derivatives=0)[0]
-        harmonic = harmonic - self._background * self.of.sphere.inner**2
+        harmonic = self._far_at_samples[0] - self._background * self.of.sphere.inner**2
         carried = self.of.sphere.charges(harmonic)
         return PointCharges(self.of.sphere.sites + self.positions[-1], carried)
 
@@ -176,6 +175,11 @@ class Arrangement:
         own = None if dipoles is None else dipoles[copies]
         near = coulomb_potential(points, where, charges[copies], dipoles=own, derivatives=derivatives)
         return tuple(a - b for a, b in zip(every, near, strict=True))
+
+    @cached_property
+    def _far_at_samples(self):
+        """Potential and field of the far charges at the samples: one sum for the charges on the sphere and their forces."""
+        return self.far_potential(self.samples, self.of.charges)
 
     def far_potential_of_dipoles(self, dipoles) -> np.ndarray:
         """At the samples in V, of dipoles alone: for the many times that they are asked for, shape=(n_samples,)."""
@@ -261,13 +265,12 @@ class Arrangement:
 
     # --- the way back -------------------------------------------------------------------------------------------
 
-    def forces(self, potentials, site_forces, charges, dipoles=None) -> np.ndarray:
+    def forces(self, potentials, site_forces, dipoles=None) -> np.ndarray:
         """What the quantum charge exerts on the host's particles, in eV/angstrom, shape=(n, 3).
 
         Args:
             potentials: Of the quantum charge at the engine's sites in V, shape=(n_sites,).
             site_forces: On the engine's sites in eV/angstrom, shape=(n_sites, 3).
-            charges: Of all sites in e, shape=(n + 1,).
             dipoles: Of all sites in e angstrom, shape=(n + 1, 3), or None.
         """
         forces = np.zeros_like(self.positions)
@@ -277,12 +280,14 @@ class Arrangement:
         if self.of.sphere is not None:
             w = self.of.sphere.reaction(potentials[n_near:])
             far = self.far_field(w, derivatives=1 if dipoles is None else 2)
-            forces += charges[:, None] * far[1]
+            forces += self.of.charges[:, None] * far[1]
+            field = self._far_at_samples[1]
             if dipoles is not None:
                 forces += np.einsum("ia,iab->ib", dipoles, far[2])
+                field = field + self.far_potential(self.samples, np.zeros(len(dipoles)), dipoles)[1]
             # The sphere is carried by the cluster.
             forces[-1] += site_forces[n_near:].sum(axis=0)
-            forces[-1] += w @ self.far_potential(self.samples, charges, dipoles)[1]
+            forces[-1] += w @ field
         return self.without_middle(forces)
 
     def without_middle(self, forces) -> np.ndarray:
