@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -189,3 +190,40 @@ def test_bad_tables(tmp_path, text, gap, message):
     done = CliRunner().invoke(app, ["charge-states", str(tmp_path / "states.csv"), "--gap", gap])
     assert isinstance(done.exception, StudyError), done.output
     assert message in str(done.exception)
+
+
+# --- band edges of the runs -------------------------------------------------------------------------------------
+
+
+def with_edges(vbm, gap, charge=2):
+    return replace(series(charge), vbm_eV=vbm, band_gap_eV=gap)
+
+
+def test_band_edges_of_the_runs():
+    """They are taken where none are given, and a given one stands; q times the valence-band maximum is added."""
+    state = ChargeState.of(with_edges(-1.5, 5.0), "V_O", -4.9)
+    result = charge_states([state])
+    assert (result.vbm_eV, result.band_gap_eV) == (-1.5, 5.0)
+    assert result.states[0]["formation_energy_eV"] == pytest.approx(2.2 - 4.9 - 2 * 1.5, abs=1e-6)
+    assert charge_states([state], band_gap=7.8).band_gap_eV == 7.8
+    assert charge_states([state], vbm=0.3).vbm_eV == 0.3
+    other = replace(ChargeState.of(with_edges(-1.1, 5.0, 1), "V_O", -4.9), charge=1.0)
+    assert any("differ by up to 0.40 eV" in text for text in charge_states([state, other]).warnings)
+    assert not any("differ" in text for text in charge_states([state, other], vbm=-1.5).warnings)
+    with pytest.raises(ValueError, match="tells the band gap"):
+        charge_states([ChargeState.of(series(), "V_O")])
+
+
+def test_a_table_that_names_runs_with_band_edges(tmp_path, monkeypatch):
+    from solidqmmm.cli import app
+
+    monkeypatch.chdir(tmp_path)
+    with_edges(-1.5, 5.0).save(tmp_path / "plus2" / "result.json")
+    (tmp_path / "states.csv").write_text("defect,charge,energy_eV,run,chemical_eV\nV_O,0,9.75,,-4.9\nV_O,2,,plus2,-4.9\n")
+    done = CliRunner().invoke(app, ["charge-states", "states.csv", "--out", "diagram"])
+    assert done.exit_code == 0, done.output
+    written = json.loads((tmp_path / "diagram" / "result.json").read_text())
+    assert (written["vbm_eV"], written["band_gap_eV"]) == (-1.5, 5.0)
+    (tmp_path / "states.csv").write_text("defect,charge,energy_eV\nV_O,0,9.75\n")
+    refused = CliRunner().invoke(app, ["charge-states", "states.csv"])
+    assert "--gap" in str(refused.exception)

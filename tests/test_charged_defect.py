@@ -185,6 +185,26 @@ def test_results_load_and_say_what_is_absent(tmp_path):
     assert line.as_dict()["fit"]["B_eV_A3"] is None
 
 
+def test_error_bars_of_few_cells_are_not_those_of_luck():
+    """Three cells of A/L + B/L^3 + C/L^5, fitted without the last: the residual is small, leaving cells out is not."""
+    L = np.array([8.0, 10.0, 12.0])
+    for C in (2e4, 5e4):
+        exact = 3.0 - 8.1712 / L + 50 / L**3
+        found = extrapolate(cubes(L, exact + C / L**5), CHARGE, EPS, fit_as={"A": "free", "terms": [1]})
+        fit = found.fit
+        line = np.polyfit(1 / L, exact + C / L**5, 1)
+        without = [np.polyfit(1 / np.delete(L, i), np.delete(exact + C / L**5, i), 1)[1] for i in range(3)]
+        assert fit["E_inf_eV"] == pytest.approx(line[1], abs=1e-9)
+        assert fit["E_inf_stderr_eV"] == pytest.approx(np.ptp(without), rel=1e-6)
+        assert fit["stderr_from"] == "leaving out cells"
+        assert dict(found.summary())["error bar"] == "from leaving out cells, 1 degree of freedom"
+    many = extrapolate(cubes(), CHARGE, EPS, fit_as={"A": "free", "terms": [1]})
+    assert many.fit["degrees_of_freedom"] == 3
+    assert "3" in {row[1] for row in many.tables()["Models"]}
+    known = extrapolate(cubes(errors=[0.01] * 5), CHARGE, EPS, fit_as={"A": "free", "terms": [1]})
+    assert known.fit["stderr_from"] == "error_eV"
+
+
 # --- the potential far away -----------------------------------------------------------------------------------
 
 
