@@ -14,9 +14,9 @@ constant. The stiffnesses K along and across belong to kinds of springs (species
 learnt from how the given forces changed between arrangements: a few numbers from thousands, by linear least squares in
 which the past fades.
 
-Sources: G. Csanyi, T. Albaret, M. C. Payne and A. De Vita, Phys. Rev. Lett. 93, 175503 (2004), for parameters fitted on
-the fly; N. Bernstein, J. R. Kermode and G. Csanyi, Rep. Prog. Phys. 72, 026501 (2009), section 4, for linear springs; M.
-Born and K. Huang, Dynamical Theory of Crystal Lattices (1954), for the two stiffnesses.
+Sources: G. Csanyi, T. Albaret, M. C. Payne and A. De Vita, Phys. Rev. Lett. 93, 175503 (2004), and N. Bernstein, J. R.
+Kermode and G. Csanyi, Rep. Prog. Phys. 72, 026501 (2009), for parameters fitted on the fly to quantum forces; M. Born and
+K. Huang, Dynamical Theory of Crystal Lattices (1954), for springs with two stiffnesses.
 """
 
 from __future__ import annotations

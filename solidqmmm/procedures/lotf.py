@@ -15,7 +15,7 @@ Langevin noise is the same both times. The work that the correction does is that
 an energy there is not, whatever the coupling. With N = 1 the scheme is the plain one, to rounding.
 
 Source: G. Csanyi, T. Albaret, M. C. Payne and A. De Vita, Phys. Rev. Lett. 93, 175503 (2004); N. Bernstein, J. R. Kermode
-and G. Csanyi, Rep. Prog. Phys. 72, 026501 (2009), section 4.
+and G. Csanyi, Rep. Prog. Phys. 72, 026501 (2009).
 """
 
 from __future__ import annotations
