@@ -4,9 +4,9 @@
     2. ask the engine at the end, fit the springs to its forces: B
     3. go back, and make the same N steps with springs that pass from A to B linearly in time
 
-B serves for the next extrapolation, though it was fitted to the predicted positions and not to the corrected ones (some
-0.001 angstrom apart). So N steps cost one quantum call and 2 N steps of the host. What the springs are:
-`coupling/springs`.
+B serves for the next extrapolation, though it was fitted to the predicted positions and not to the corrected ones (0.0003
+angstrom apart in silicon at 300 K after 10 fs). So N steps cost one quantum call and 2 N steps of the host. What the
+springs are: `coupling/springs`.
 
 The first cycle, while no stiffness is known, is a fifth as long: one more call, and no prediction by tensions alone over
 N steps, which would be several times as wrong as all later ones.
