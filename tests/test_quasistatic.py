@@ -15,6 +15,7 @@ from solidqmmm.coupling.force_mixing import ForceMixing
 from solidqmmm.coupling.qmmm import QMMM
 from solidqmmm.coupling.subtractive import Subtractive
 from solidqmmm.engines.lammps import LammpsEngine
+from solidqmmm.physics.crack_fields import J_per_m2
 from solidqmmm.procedures import quasistatic as module
 from solidqmmm.procedures.build import build_model
 from solidqmmm.procedures.carve import carve
@@ -340,6 +341,24 @@ def test_a_strip_opens_when_it_is_strained():
         )
     assert steps[-1].tip.reference_x > steps[0].tip.reference_x + 2
     assert all(b.load_work_eV > a.load_work_eV for a, b in pairwise(steps))
+
+
+def test_energy_that_a_strip_releases_lies_between_its_two_moduli():
+    """Measured by two relaxed strips whose cracks differ by four bonds in length."""
+    crack, potential = cracked(
+        SILICON, HOSTS["sw"], system="strip", plane=(1, 1, 1), front=(1, -1, 0), size_A=[160, 50], tip_A=60
+    )
+    load, tracker, energies = crack.load(G=3.0), TipTracker(crack), []
+    longer = 4 * tracker.bond_spacing
+    for further in (0.0, longer):
+        with QMMM(crack.cracked(load, crack.tip[0] + further), potential, partition=crack.partition) as qmmm:
+            qmmm.host.minimize(fmax=5e-3)
+            found = tracker.find(qmmm.host.positions())
+            assert found.reference_x == pytest.approx(crack.tip[0] + further, abs=0.05)
+            energies.append(qmmm.energy())
+    gained = (energies[0] - energies[1]) / (longer * crack.axes.front_period) / J_per_m2
+    G = gained + crack.cleavage.griffith_G_J_per_m2
+    assert 3.0 < G < 3.0 * crack.strip_moduli.held / crack.strip_moduli.free
 
 
 def test_mode_two_shears_the_flanks():

@@ -257,8 +257,8 @@ class Study(Section):
         mapping = {key: core[key] for key in order if core.get(key) is not None}
         if self._section is not None:
             mapping[self._section] = study_file.plain(self._options)
-        elif self._options:  # sections of their own
-            mapping |= {key: _without_none(dumped(value)) for key, value in self._options.items() if value is not None}
+        elif self._options:  # sections of their own; null where one is switched off
+            mapping |= {key: _without_none(dumped(value)) for key, value in self._options.items()}
         if self.check:
             mapping["check"] = study_file.plain(self.check)
         return {**mapping, "seed": self.seed}
