@@ -186,6 +186,7 @@ def test_polar_surfaces_of_a_compound_are_the_mean_of_both():
     """A slab of whole cells has one side of each kind; cut between the double layers one bond a cell is broken."""
     found = cleavage_of(model_of(bulk("SiC", "zincblende", a=4.32, cubic=True), "sic"), (1, 1, 1), (1, -1, 0))
     assert found.cuts[0]["gap_A"] > 1.8 > found.cuts[1]["gap_A"]
+    assert any("the mean of both" in text and "C" in text for text in found.warnings)
     assert 1.0 < found.surface_energy_J_per_m2 < found.surface_energy_unrelaxed_J_per_m2 < 10
 
 
@@ -202,6 +203,21 @@ def test_a_hexagonal_compound():
     with QMMM(crack.perfect, model.potential, partition=crack.partition) as qmmm:
         inside = np.linalg.norm(crack.perfect.positions[:, :2] - crack.tip, axis=1) < crack.free_size
         assert np.linalg.norm(qmmm.forces()[inside], axis=1).max() < 1e-3
+
+
+def test_an_ewald_sum_cannot_hold_a_crack():
+    host = {
+        "pair_style": "buck/coul/long 10.0",
+        "pair_coeff": ["1 1 0.0 1.0 0.0", "1 2 821.6 0.3242 0.0", "2 2 22764.0 0.149 27.88"],
+        "species": ["Mg", "O"],
+        "charges": {"Mg": 2.0, "O": -2.0},
+        "commands": ["kspace_style ewald 1e-6"],
+    }
+    study = Study.from_mapping(
+        {"recipe": "elastic_tensor", "structure": bulk("MgO", "rocksalt", a=4.2), "host": host}
+    )
+    with pytest.raises(ValueError, match="needs a periodic cell"):
+        crack_system(build_model(study), system="cylinder", plane=(1, 0, 0), front=(0, 1, 0), size_A=[90])
 
 
 def test_ideal_strength_of_iron_and_its_griffith_load():

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 _SLAB = 30.0  # angstrom, beside twice the range of the potential
 _SKIN = 2.0  # angstrom that LAMMPS adds to the range of a potential
 _MOST_CUTS = 8
+_SAME_LAYER = 0.05  # angstrom
 _STRAIN_STEP, _LARGEST_STRAIN = 0.01, 1.0
 _NOTEWORTHY_STRETCH = 1e-3
 
@@ -74,6 +75,12 @@ def cleavage_of(
         warnings.append(
             f"the crack is in the host's own relaxed lattice, whose lengths differ by up to {100 * stretch:.2f} % from the "
             "structure of the study"
+        )
+    sides = terminations(primitive, axes, cuts[cut]["height_A"])
+    if sides[0] != sides[1]:
+        warnings.append(
+            f"the cut leaves two different surfaces ({' '.join(sides[0])} below it, {' '.join(sides[1])} above): the "
+            "surface energy is the mean of both"
         )
     return Cleavage(
         axes=axes,
@@ -136,6 +143,18 @@ def surface_energies(primitive: Crystal, potential, axes: CrackAxes) -> tuple[li
             }
         )
     return sorted(found, key=lambda one: one["relaxed_J_per_m2"]), cutoff
+
+
+def terminations(
+    primitive: Crystal, axes: CrackAxes, cut_height: float
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Elements of the layers below and above a cut, in alphabetic order."""
+    basis = primitive.positions @ axes.rotation.T
+    above = (basis[:, 1] - basis[0, 1] - cut_height) % axes.spacing
+    symbols = np.array(primitive.symbols)
+    near = above < above.min() + _SAME_LAYER, above > above.max() - _SAME_LAYER
+    upper, lower = (tuple(sorted(set(symbols[one].tolist()))) for one in near)
+    return lower, upper
 
 
 def slab(primitive: Crystal, axes: CrackAxes, cut_height: float, planes: int, vacuum: float) -> Crystal:

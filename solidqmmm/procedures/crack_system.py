@@ -45,6 +45,8 @@ def crack_system(
     Raises:
         ValueError, SolidQMMMError: As `cleavage_of` and `cracked_crystal`.
     """
+    if model.potential is not None:
+        model.potential.require_periodicity((False, False, True))
     found = cleavage_of(model, plane, front, mode=mode, cut=cut, folder=folder, progress=progress)
     return cracked_crystal(
         found, system=system, mode=mode, size_A=size_A, annulus_A=annulus_A, front_repeats=front_repeats, tip_A=tip_A,
