@@ -12,6 +12,7 @@ Source: M. Born and K. Huang, Dynamical Theory of Crystal Lattices (1954), secti
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -78,6 +79,11 @@ class HostResponse:
     shell_offset: float
     max_force: float
 
+    def __post_init__(self):
+        for name in ("electronic", "static", "atoms", "shells"):
+            if getattr(self, name) is not None:
+                getattr(self, name).flags.writeable = False
+
 
 def host_dielectric(unit, potential, *, ions: bool = True) -> tuple[np.ndarray, np.ndarray | None]:
     """High-frequency and static dielectric tensor of a host's crystal, shape=(3, 3).
@@ -88,8 +94,11 @@ def host_dielectric(unit, potential, *, ions: bool = True) -> tuple[np.ndarray, 
     return found.electronic, found.static
 
 
+@lru_cache(maxsize=4)
 def host_response(unit, potential, *, ions: bool = True) -> HostResponse:
     """What a macroscopic field does to the crystal of a host: where its atoms and shells go, and how it screens.
+
+    The answer for one `unit` is remembered: it costs six evaluations for each atom.
 
     Args:
         unit: Its unit cell, at rest.
