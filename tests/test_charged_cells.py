@@ -191,6 +191,8 @@ def test_an_engine_that_tells_its_potentials_needs_no_table(shift, monkeypatch):
     for name in ("FNV", "eFNV"):
         assert result.routes[name]["by_cell"] == pytest.approx({"2x2x2": exact, "3x3x3": exact}, abs=2e-3)
         assert result.routes[name]["alignment_V"] == pytest.approx(shift, abs=1e-3)
+        assert abs(result.routes[name]["change_eV"]) < 2e-3
+        assert "since the cell before" in dict(result.summary())[name]
         assert result.routes[name]["cell"] == "3x3x3"
     figure = recipebook.find("charged_defect").figures(result)["finite_size"].figure
     drawn = [line for line in figure.axes[0].lines if line.get_gid() == "by cell"]

@@ -93,7 +93,10 @@ def charged_cells(
 
 
 def _routes(found: list[CellEnergy], outcomes: list[CellOutcome], charge: float, tensor) -> dict[str, dict]:
-    """The routes by the potentials of the largest cell that has some; `by_cell` has E_inf by all that have."""
+    """The routes by the potentials of the largest cell that has some.
+
+    `by_cell` has E_inf by all cells that have some, `change_eV` what the largest changes: with a good correction, little.
+    """
     of_cells = sorted(
         ((cell, outcome.potentials) for cell, outcome in zip(found, outcomes) if outcome.potentials is not None),
         key=lambda pair: pair[0].volume,
@@ -105,6 +108,8 @@ def _routes(found: list[CellEnergy], outcomes: list[CellOutcome], charge: float,
     if len(by_label) > 1:
         for name in routes:
             routes[name]["by_cell"] = {label: each[name]["E_inf_eV"] for label, each in by_label.items()}
+            before, last = list(routes[name]["by_cell"].values())[-2:]
+            routes[name]["change_eV"] = None if None in (before, last) else last - before
     return routes
 
 

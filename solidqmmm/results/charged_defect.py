@@ -32,7 +32,8 @@ class ChargedDefectResult(Result):
             whose coefficients the data do not tell from zero), `chosen`.
         routes: E_inf by every route, by its name: `E_inf_eV`, `correction_eV` and the `cell` it was added to, `counted` (in
             the spread) and `reason` (why it does not exist, or does not count); FNV and eFNV also `by_cell`, E_inf by the
-            potentials of each cell, where several have them; Mott-Littleton `inner_radii_A`, `inner_ions` and `energies_eV`
+            potentials of each cell, where several have them, and `change_eV`, the last of these minus the one before;
+            Mott-Littleton `inner_radii_A`, `inner_ions` and `energies_eV`
             of its growing region I, `outer_radius_A`, `extrapolated_eV` (by 1/R^3), `convergence_eV` (that minus E_inf) and
             `dielectric`.
         systematic_spread_eV: Largest minus smallest E_inf of the routes that count; null where there is one alone.
@@ -209,6 +210,8 @@ def _route_in_words(route) -> str:
     text = f"{route['E_inf_eV']:.4f} eV"
     if route.get("correction_eV") is not None:
         text += f" ({route['correction_eV']:+.4f} on {route['cell']})"
+    if route.get("change_eV") is not None:
+        text += f" ({route['change_eV']:+.4f} since the cell before)"
     if route.get("convergence_eV") is not None:
         text += f" (region I of {route['inner_radii_A'][-1]:.1f} A, {route['convergence_eV']:+.4f} by 1/R^3)"
     return text + ("" if route["counted"] else f"; not counted: {route['reason']}")
