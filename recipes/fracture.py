@@ -74,6 +74,13 @@ def run(
     return dynamic_result(model, system, found, saving)
 
 
+def estimate(*, model: Model, crack, dynamics=USUAL, saving=EVERY_STEP, mode="dynamic", **_) -> list[tuple[str, str]]:
+    """Rows of a dry run: atoms, loads in Griffith's, steps, quantum calls, time."""
+    from solidqmmm.procedures.fracture_estimate import estimated
+
+    return estimated(model, crack, dynamics, saving, mode)
+
+
 def figures(result: FractureResult) -> dict:
     """The tip against time or load, snapshots, maps of stress and temperature, the energy ledger."""
     from solidqmmm.plotting.fracture import (

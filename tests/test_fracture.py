@@ -246,3 +246,38 @@ def test_forces_that_are_no_numbers_end_in_an_error_that_goes_on(study, tmp_path
         cli.main(["run", str(path), "--out", str(tmp_path / "run")])
     assert left.value.code == 0
     assert read(tmp_path / "run")["n_steps"] == 100
+
+
+# --- before a run -------------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_makes_the_crack_and_counts_the_calls(study, call, tmp_path):
+    path = study(saving={"scheme": "lotf", "steps": 10}, **QUANTUM)
+    code, out, err = call("run", path, "--dry-run")
+    assert code == 0, err
+    rows = {line.strip().split("  ")[0]: line for line in out.splitlines() if line.strip()}
+    assert "K 0.615" in rows["Griffith"]
+    assert "1.21, 1.36 of Griffith's" in rows["loads"]  # sqrt(4/2.72), sqrt(5/2.72)
+    assert " 100," in rows["steps"]
+    assert " 10 and one for each carving" in rows["quantum calls"]
+    assert "core) and 0 caps" in rows["quantum atoms"]
+    assert not (tmp_path / "study").exists()
+    code, out, _ = call("run", study("host.yaml"), "--dry-run")
+    assert code == 0
+    assert "none: the host alone" in out
+
+
+@pytest.mark.parametrize("command", ["carve", "check"])
+def test_there_is_no_single_cluster_to_look_at(study, call, command):
+    code, _, err = call(command, study(**QUANTUM))
+    assert code == 2
+    assert "places the quantum region itself" in err
+
+
+def test_options_are_shown_in_words(call):
+    code, out, _ = call("recipes", "show", "fracture")
+    assert code == 0
+    assert "Annotated" not in out
+    lines = {line.split()[0]: line for line in out.splitlines() if line.startswith("  ")}
+    assert "number ≥ 0, or list of number ≥ 0" in lines["crack.load.K"]
+    assert "linear / uniform" in lines["stadium.profile"]

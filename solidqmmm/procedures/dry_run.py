@@ -59,7 +59,7 @@ class Estimate:
         if self.seconds_host is None:
             rows.append(("quantum atoms", "all: the engine alone"))
         else:
-            rows.append(("host", f"{_seconds(self.seconds_host)} per evaluation"))
+            rows.append(("host", f"{in_seconds(self.seconds_host)} per evaluation"))
             if not self.n_quantum:
                 return [*rows, ("quantum atoms", "none: the host alone")]
             rows.append(("quantum atoms", f"{self.n_quantum} ({self.n_core} core) and {self.n_caps} caps"))
@@ -72,7 +72,7 @@ class Estimate:
         if self.seconds_first is None:
             return [*rows, ("quantum calls", "no estimate: this engine has no calibration")]
         text = (
-            f"about {_seconds(self.seconds_first)} the first, {_seconds(self.seconds_next)} each further one"
+            f"about {in_seconds(self.seconds_first)} the first, {in_seconds(self.seconds_next)} each further one"
         )
         return [*rows, ("quantum calls", text)]
 
@@ -120,7 +120,10 @@ def _time_of_host(model) -> float:
         return perf_counter() - begin
 
 
-def _seconds(value: float) -> str:
+def in_seconds(value: float) -> str:
+    """A time in s, in words with the unit that suits it."""
     if value < 1:
         return f"{1000 * value:.3g} ms"
-    return f"{value:.3g} s" if value < 120 else f"{value / 60:.1f} min"
+    if value < 120:
+        return f"{value:.3g} s"
+    return f"{value / 60:.1f} min" if value < 7200 else f"{value / 3600:.1f} h"
