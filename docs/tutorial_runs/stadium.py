@@ -14,18 +14,20 @@ import numpy as np
 from make import OUTPUTS, STATIC, small
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
-from stadium_cases import A, WaveInABar, at_the_ends, bar, equilibrium
+from stadium_cases import A, at_the_ends, bar, equilibrium, silicon_speed, wave_in_copper, wave_in_silicon
 
-from solidqmmm.physics.stadium import best_damping, disc_damping, strip_damping
+from solidqmmm.physics.stadium import best_damping, disc_damping, strip_damping, suggested
 from solidqmmm.plotting.stadium import draw_stadium, plot_damping, plot_reflection, plot_temperature_profile
 from solidqmmm.plotting.style import DOUBLE_COLUMN, save_figure, style
 from solidqmmm.procedures.stadium_thermostat import Stadium
 
 
 def main():
-    wave = WaveInABar()
-    measured = reflection(wave)
-    curves(wave, measured)
+    wave = wave_in_silicon()
+    choice = suggested(silicon_speed(), spacing=wave.spacing)
+    measured = reflection(wave, choice)
+    curves(wave, choice, measured)
+    polarizations()
     pictures()
     temperatures()
 
@@ -39,32 +41,39 @@ def percent(R) -> str:
     return f"{100 * R:.3g} %"
 
 
-def reflection(wave) -> list:
+def reflection(wave, choice) -> list:
     """Packets in silicon against the chain; the points."""
-    choice, found = wave.choice, []
-    abrupt = np.where(wave.damping() > 0, choice.gamma_max, 0.0)
-    rows = [
-        [
-            "frequency (THz)",
-            "stadium, LAMMPS",
-            "stadium, chain",
-            "same damping all over, LAMMPS",
-            "fixed wall, LAMMPS",
-        ]
-    ]
+    found, gammas = [], wave.damping(choice)
+    abrupt = np.where(gammas > 0, choice.gamma_max, 0.0)
+    rows = [["frequency (THz)", "stadium", "the chain, 16 levels", "same damping all over", "fixed wall"]]
     for frequency in (2.2, 3.0, 5.0, 8.0, 11.0):
-        stadium, chain = wave.reflected(frequency, Stadium(0.0, wave.damping()))
-        step, _ = wave.reflected(frequency, Stadium(0.0, abrupt))
-        wall, _ = wave.reflected(frequency, None)
+        stadium, chain = wave.reflected(frequency, Stadium(0.0, gammas), choice)
+        step, _ = wave.reflected(frequency, Stadium(0.0, abrupt), choice)
+        wall, _ = wave.reflected(frequency, None, choice)
         found.append((frequency, stadium, step))
         rows.append([f"{frequency:g}", percent(stadium), percent(chain), percent(step), percent(wall)])
     table("stadium_reflection.md", rows)
     return found
 
 
-def curves(wave, measured):
+def polarizations():
+    """Longitudinal and transverse packets in copper, in the stadium that the speeds of both suggest."""
+    waves = [wave_in_copper(polarization) for polarization in (0, 1)]
+    choice = suggested([wave.speed for wave in waves], spacing=waves[0].spacing)
+    rows = [["polarization", "frequency (THz)", "stadium", "the chain, 16 levels"]]
+    for name, wave, frequencies in zip(
+        ("longitudinal", "transverse"), waves, ((1.0, 2.0, 4.0), (1.0, 2.0, 3.5))
+    ):
+        for frequency in frequencies:
+            stadium = Stadium(0.0, wave.damping(choice))
+            found, chain = wave.reflected(frequency, stadium, choice, amplitude=0.002)
+            rows.append([name, f"{frequency:g}", percent(found), percent(chain)])
+    table("stadium_polarizations.md", rows)
+
+
+def curves(wave, choice, measured):
     """Reflection against frequency, for several widths and for several dampings."""
-    choice, d = wave.choice, wave.spacing
+    d = wave.spacing
     options = {"speed": wave.speed, "spacing": d, "range_THz": choice.range_THz}
     planes = round(choice.width / d)
     with style():
