@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -15,12 +16,13 @@ from solidqmmm.procedures.lattice_trapping import Branch, along
 from solidqmmm.procedures.quasistatic import MEASURES, QuasistaticCrack, QuasistaticStep
 from solidqmmm.procedures.records import Records, fingerprint
 from solidqmmm.procedures.strained_crystal import is_noise_free
+from solidqmmm.procedures.tip_history import around_tip
 from solidqmmm.procedures.track_tip import TipTracker
 from solidqmmm.system.crack import CrackSystem
 from solidqmmm.system.study_crack import LoadSection
 
 _FMAX = {"host": 1e-3, "exact": 5e-3, "noisy": 0.03}  # eV/angstrom
-_SNAPSHOT = 25.0  # angstrom around the tip
+_LOWEST, _HIGHEST = 0.2, 2.0  # ends of a search that the study does not bound, in Griffith's K
 
 
 @dataclass
@@ -29,6 +31,7 @@ class QuasistaticRun:
 
     Attributes:
         start: The first state.
+        way_at_start: How far the tip went when the first state relaxed, angstrom: it stays, 0, where the lattice traps it.
         raised, lowered: The branches above and below it; None where the study asks for none.
         n_qm_calls: Quantum calls in all.
         n_qm_atoms: Quantum atoms of the region: min, mean, max; empty for the host alone.
@@ -40,6 +43,7 @@ class QuasistaticRun:
     """
 
     start: QuasistaticStep
+    way_at_start: float
     raised: Branch | None
     lowered: Branch | None
     n_qm_calls: int = 0
@@ -63,9 +67,9 @@ class QuasistaticRun:
 
     @property
     def advanced(self) -> bool:
-        """Whether the crack opened by a bond when the load was raised."""
+        """Whether the crack opened by a bond, at the first load already or when it was raised."""
         steps = [] if self.raised is None else self.raised.steps
-        return any(step.event == "opened" for step in steps)
+        return self.way_at_start > 0 or any(step.event == "opened" for step in steps)
 
 
 def run_quasistatic(
@@ -78,8 +82,9 @@ def run_quasistatic(
 ) -> QuasistaticRun:
     """Raises and lowers the load of a crack, relaxing it at each increment.
 
-    The values of the study's load bound the range. It starts at the Griffith load where that lies inside, else at the value
-    nearest to it, and goes up to the highest value and, from the start again, down to the lowest. One value is one state.
+    Several values bound the range: it starts at the Griffith load where that lies inside, else at the value nearest to it,
+    and goes up to the highest and, from the start again, down to the lowest. With one value it starts there and goes either
+    way until the crack opens or heals, up to twice and down to a fifth of the Griffith load (in K).
 
     Args:
         model: A `procedures.build.Model` with a host; with an engine, its region follows the tip.
@@ -93,12 +98,16 @@ def run_quasistatic(
         EngineError: If an engine fails; the states before are saved.
     """
     started, measure = perf_counter(), load.measure
-    low, high = min(load.values), max(load.values)
-    for value in (low, high):  # impossible loads before anything is relaxed
+    for value in load.values:  # impossible loads before anything is relaxed
         system.load(**{measure: value})
     griffith = getattr(system.griffith, MEASURES[measure])
     increment = 0.02 * griffith if load.increment is None else load.increment
+    single = len(set(load.values)) == 1
+    low, high = min(load.values), max(load.values)
     first = system.load(**{measure: float(np.clip(griffith, low, high))})
+    if single:
+        power = 2 if measure == "G" else 1
+        low, high = min(low, _LOWEST**power * griffith), max(high, _HIGHEST**power * griffith)
     facts = {"crack": system.described(), "load": load.model_dump()}
     folder = None if workdir is None else Path(workdir) / "states"
     tracker = TipTracker(system, rules=model.bond_rules)
@@ -115,13 +124,16 @@ def run_quasistatic(
         )  # fmt: skip
         start = crack.start()
         snapshots = [_snapshot(crack)]
-        options = {"measure": measure, "increment": increment, "to_the_end": True}
+        options = {"measure": measure, "increment": increment, "to_the_end": not single}
+        way = _way(tracker, start)
         value, branches = getattr(first, MEASURES[measure]), {}
         for name, end in (("raised", high), ("lowered", low)):
-            if abs(end - value) > 1e-9 * abs(value):
+            if single and way:
+                branches[name] = Branch(None, _untrapped(start, way), [])
+            elif abs(end - value) > 1e-9 * abs(value):
                 branches[name] = along(crack, end, last=lambda: snapshots.append(_snapshot(crack)), **options)
         steps = crack.steps
-    warnings = list(crack.warnings)
+    warnings = list(crack.warnings) + ([_untrapped(start, way)] if way else [])
     loose = [step for step in steps if not step.converged]
     if loose:
         worst = max(loose, key=lambda step: step.max_force)
@@ -131,6 +143,7 @@ def run_quasistatic(
         )
     return QuasistaticRun(
         start,
+        way,
         branches.get("raised"),
         branches.get("lowered"),
         n_qm_calls=sum(step.n_qm_calls for step in steps),
@@ -140,6 +153,23 @@ def run_quasistatic(
         warnings=warnings,
         stop_reason=crack.stopped,
         seconds=perf_counter() - started,
+    )
+
+
+def _way(tracker: TipTracker, start: QuasistaticStep) -> float:
+    """How far the tip went in the first relaxation, angstrom; -inf if the crack closed, 0 if by less than a bond."""
+    if start.tip is None:
+        return -np.inf
+    way = start.tip.reference_x - tracker.system.tip[0]
+    return float(way) if abs(way) > 0.9 * tracker.bond_spacing else 0.0
+
+
+def _untrapped(start: QuasistaticStep, way: float) -> str:
+    what = "closed" if way == -np.inf else f"{'opened' if way > 0 else 'healed'} by {abs(way):.1f} A"
+    bound = "K_plus lies below" if way > 0 else "K_minus lies above"
+    return (
+        f"at the first load, K = {start.load.K_MPa_sqrt_m:.3f} MPa sqrt(m), the crack {what} when it relaxed: the lattice "
+        f"does not trap it there ({bound})"
     )
 
 
@@ -164,16 +194,8 @@ def _row(step: QuasistaticStep, branch: str) -> dict:
 
 
 def _snapshot(crack: QuasistaticCrack) -> dict:
-    state, step = crack.mark(), crack.steps[-1]
-    tip = crack.system.tip if step.tip is None else np.array([step.tip.x, step.tip.y])
-    near = np.flatnonzero(np.linalg.norm(state.positions[:, :2] - tip, axis=1) < _SNAPSHOT)
-    x, y, z = np.round(state.positions[near], 3).T.tolist()
-    return {
-        "K_MPa_sqrt_m": state.load.K_MPa_sqrt_m,
-        "tip_A": tip.tolist(),
-        "x_A": x,
-        "y_A": y,
-        "z_A": z,
-        "number": crack.system.perfect.numbers[near].tolist(),
-        "region": crack.qmmm.partition.names()[near].tolist(),
-    }
+    state, system = crack.mark(), crack.system
+    tip = crack.tracker.find(state.positions)
+    where = system.tip if tip is None else (tip.x, tip.y)
+    around = around_tip(crack.qmmm, SimpleNamespace(x=where[0], y=where[1]), state.positions)
+    return {"K_MPa_sqrt_m": state.load.K_MPa_sqrt_m, **around}
