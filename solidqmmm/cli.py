@@ -1,4 +1,4 @@
-"""The front door: `solidqmmm run|carve|check|finite-size|charge-states|doctor|cite|recipes`."""
+"""The front door: `solidqmmm run|carve|check|finite-size|charge-states|cracks|doctor|cite|recipes`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import typer
 
 from solidqmmm import __version__, cli_show
 from solidqmmm.cli_charge_states import charge_states
+from solidqmmm.cli_cracks import cracks
 from solidqmmm.cli_finite_size import finite_size
 from solidqmmm.cli_ranks import Ranks
 from solidqmmm.errors import SolidQMMMError, StudyError
@@ -29,6 +30,7 @@ recipes_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 app.add_typer(recipes_app, name="recipes", help="The shipped recipes: list, show, copy.")
 app.command(name="finite-size")(finite_size)
 app.command(name="charge-states")(charge_states)
+app.command(name="cracks")(cracks)
 
 ranks = Ranks()
 
@@ -38,6 +40,13 @@ Out = Annotated[
 ]
 Verbose = Annotated[
     int, typer.Option("--verbose", "-v", count=True, help="-v: more words; -vv: tracebacks too.")
+]
+
+AllowImport = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-import", metavar="MODULE", help="A module whose ASE calculators the study may import; repeatable."
+    ),
 ]
 
 START = """solidqmmm does concurrent QM/MM for crystals: LAMMPS holds the crystal, quantum mechanics corrects a few atoms.
@@ -50,6 +59,7 @@ START = """solidqmmm does concurrent QM/MM for crystals: LAMMPS holds the crysta
   solidqmmm check STUDY.yaml           is the boundary good enough?
   solidqmmm finite-size ENERGIES.csv   charged defects: from a series of cells to the infinite crystal
   solidqmmm charge-states STATES.csv   their formation energies against the Fermi level
+  solidqmmm cracks DIR...              tips of several cracks in one figure, animations
   solidqmmm cite DIR                   BibTeX of what a run used
   solidqmmm doctor                     is the installation in order?
 
@@ -84,6 +94,7 @@ def run(
     ranks_per_worker: Annotated[
         int, typer.Option("--ranks-per-worker", metavar="M", help="MPI ranks of each of them.")
     ] = 1,
+    allow_import: AllowImport = None,
     verbose: Verbose = 0,
 ):
     """Run a study, or go on with it: what was computed is not computed again.
@@ -97,11 +108,11 @@ def run(
     cli_show.set_verbosity(verbose)
     from solidqmmm import recipebook
 
-    study = recipebook.load_study(study_file)
+    study = recipebook.load_study(study_file, allow_import=allow_import or ())
     recipe = recipebook.find(study.recipe, study.folder)
     ranks.start()
     if dry_run:
-        _estimate(study)
+        _estimate(study, recipe)
         return
     from solidqmmm.results.base import Result
     from solidqmmm.runfolder import RunFolder
@@ -130,7 +141,7 @@ def run(
 
 
 @app.command()
-def carve(study_file: StudyFile, out: Out = None, verbose: Verbose = 0):
+def carve(study_file: StudyFile, out: Out = None, allow_import: AllowImport = None, verbose: Verbose = 0):
     """Write the quantum cluster of a study and a picture of it; no quantum calculation is made.
 
     Example: solidqmmm carve vacancy.yaml --out vacancy
@@ -138,7 +149,8 @@ def carve(study_file: StudyFile, out: Out = None, verbose: Verbose = 0):
     cli_show.set_verbosity(verbose)
     from solidqmmm import recipebook
 
-    study = recipebook.load_study(study_file)
+    study = recipebook.load_study(study_file, allow_import=allow_import or ())
+    _require_region_of_study(study, study_file)
     ranks.start()
     with _built(study, None) as model:
         if model.cluster is None:
@@ -153,7 +165,7 @@ def carve(study_file: StudyFile, out: Out = None, verbose: Verbose = 0):
 
 
 @app.command()
-def check(study_file: StudyFile, out: Out = None, verbose: Verbose = 0):
+def check(study_file: StudyFile, out: Out = None, allow_import: AllowImport = None, verbose: Verbose = 0):
     """Ask whether the boundary of the quantum region is good enough; writes check.json and a figure.
 
     The section `check:` of the study sets thresholds and lengths.
@@ -163,7 +175,8 @@ def check(study_file: StudyFile, out: Out = None, verbose: Verbose = 0):
     cli_show.set_verbosity(verbose)
     from solidqmmm import recipebook
 
-    study = recipebook.load_study(study_file)
+    study = recipebook.load_study(study_file, allow_import=allow_import or ())
+    _require_region_of_study(study, study_file)
     ranks.start()
     from solidqmmm.procedures.check import check_boundary
     from solidqmmm.runfolder import RunFolder
@@ -314,15 +327,24 @@ def _built(study, log_dir):
         raise StudyError(f"the study cannot be built: {error}") from error
 
 
-def _estimate(study):
+def _require_region_of_study(study, study_file):
+    """StudyError where the recipe places the quantum region itself: no single cluster is there to look at."""
+    if study.recipe_places_region:
+        raise StudyError(
+            f"the recipe '{study.recipe}' places the quantum region itself, in a crystal of its own: `solidqmmm run "
+            f"{study_file} --dry-run` counts its atoms, and the figures of a run show them"
+        )
+
+
+def _estimate(study, recipe):
     from solidqmmm.procedures.dry_run import estimate
 
     with _built(study, None) as model:
         if model.crystal is None:
             typer.echo("  nothing is computed: the numbers are known")
             return
-        found = estimate(model)
-    cli_show.table(found.rows())
+        own = recipe.estimate(model, **study.options)
+        cli_show.table(estimate(model).rows() if own is None else own)
 
 
 def _drawn_cluster(model) -> dict:

@@ -103,7 +103,7 @@ def test_alone_it_says_where_to_start(call):
 
 @pytest.mark.parametrize(
     "command",
-    ["run", "carve", "check", "doctor", "cite", "recipes list", "recipes show", "recipes copy"],
+    ["run", "carve", "check", "cracks", "doctor", "cite", "recipes list", "recipes show", "recipes copy"],
 )
 def test_every_help_has_an_example(call, command):
     code, out, _ = call(*command.split(), "--help")

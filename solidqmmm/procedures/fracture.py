@@ -31,7 +31,7 @@ from solidqmmm.procedures.records import Records, fingerprint
 from solidqmmm.procedures.stadium_thermostat import Stadium
 from solidqmmm.procedures.temperature_profile import TemperatureProfile
 from solidqmmm.procedures.thermostats import NVE
-from solidqmmm.procedures.tip_history import TipHistory, advanced, speed_A_per_ps, tip_of
+from solidqmmm.procedures.tip_history import TipHistory, advanced, critical_load, speed_A_per_ps, tip_of
 from solidqmmm.procedures.tip_region import TipRegion, coupled_by, place_of
 from solidqmmm.procedures.track_tip import TipTracker
 from solidqmmm.results.dynamics import DynamicsResult
@@ -78,8 +78,18 @@ class FractureRun:
     @property
     def advanced(self) -> bool:
         """Whether the tip went ahead by more than one period of the crystal."""
+        return advanced(self.tip.rows, self._period)
+
+    @property
+    def critical_load(self) -> dict | None:
+        """Load at which the tip started to run for good, or None."""
+        return critical_load(self.tip.rows, self._period)
+
+    @property
+    def _period(self) -> float:
+        """Of the crystal along x, angstrom."""
         tracker = self.tip.tracker
-        return advanced(self.tip.rows, tracker.system.axes.growth_period or 2 * tracker.bond_spacing)
+        return tracker.system.axes.growth_period or 2 * tracker.bond_spacing
 
     @property
     def speed_m_per_s(self) -> float | None:

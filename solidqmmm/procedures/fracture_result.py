@@ -41,6 +41,7 @@ def dynamic_result(model, crack: CrackSystem, run: FractureRun, saving: SavingSe
         mode="dynamic",
         tip=run.tip.rows,
         advanced=run.advanced,
+        critical_load=run.critical_load,
         tip_speed_m_per_s=run.speed_m_per_s,
         mean_temperature_K=float(late.mean()) if len(late) else None,
         temperature_profile=run.profile.rows(),

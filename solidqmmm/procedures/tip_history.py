@@ -106,6 +106,31 @@ def advanced(rows, period: float) -> bool:
     return bool(np.median(where[-max(1, len(where) // 10) :]) - where[0] > 1.01 * period)
 
 
+def critical_load(rows, period: float, *, periods: float = 5.0) -> dict | None:
+    """The load at which the tip starts to run for good: that of the last row in which it was not ahead of its start.
+
+    Ahead is by more than one period of the crystal. None unless the tip is `periods` periods ahead at the end (median of the
+    last tenth of the rows): blunting, and bonds that break and heal, are no running. Under a load that rises in time this is
+    an upper bound, by as much as the load rises while the tip waits for heat to carry it.
+
+    Args:
+        rows: Of `TipHistory`, with the load.
+        period: Of the crystal along x, angstrom.
+        periods: How far ahead a crack is that has run.
+
+    Returns:
+        `time_ps`, `K_MPa_sqrt_m` and `G_J_per_m2`, or None.
+    """
+    seen = [row for row in rows if row["reference_x_A"] is not None and "G_J_per_m2" in row]
+    if len(seen) < 2:
+        return None
+    way = np.array([row["reference_x_A"] for row in seen]) - seen[0]["reference_x_A"]
+    if np.median(way[-max(1, len(way) // 10) :]) < periods * period:
+        return None
+    last = seen[np.flatnonzero(way <= 1.01 * period)[-1]]
+    return {name: last[name] for name in ("time_ps", "K_MPa_sqrt_m", "G_J_per_m2")}
+
+
 def speed_A_per_ps(rows) -> float | None:
     """Mean speed of the tip over the second half of the rows by a straight line, angstrom/ps; None with fewer than five."""
     seen = [(row["time_ps"], row["x_A"]) for row in rows if row["x_A"] is not None]

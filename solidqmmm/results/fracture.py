@@ -26,6 +26,8 @@ class FractureResult(Result):
         K_griffith_MPa_sqrt_m: The stress intensity at which G = 2 gamma, in plane strain.
         tip: Rows of the tip: `time_ps` (dynamic), `K_MPa_sqrt_m`, `G_J_per_m2`, `x_A`, `y_A` (None without a tip) and more.
         advanced: Whether the tip went ahead, in dynamics by more than one period of the crystal; None where nobody looked.
+        critical_load: Where the tip of a dynamic run started to run for good: `time_ps`, `K_MPa_sqrt_m`, `G_J_per_m2`; None
+            where it did not.
         tip_speed_m_per_s: Mean speed over the second half of a dynamic run, or None.
         K_minus_MPa_sqrt_m, K_plus_MPa_sqrt_m: Loads at which the crack closes and opens by a bond (quasi-static).
         K_minus_missing_reason, K_plus_missing_reason: Why there is none.
@@ -54,7 +56,11 @@ class FractureResult(Result):
         warnings: What a reader should know.
     """
 
-    METHOD_REFERENCES: ClassVar[tuple[str, ...]] = ("sih1965cracks",)
+    UNITS: ClassVar[dict[str, str]] = {
+        "tip_speed_m_per_s": "m/s",
+        "correction_impulse_amu_A_per_ps": "amu angstrom/ps",
+        "force_error_rms_eV_per_A": "eV/angstrom",
+    }
 
     recipe: str = "fracture"
     mode: str
@@ -66,6 +72,7 @@ class FractureResult(Result):
     K_griffith_MPa_sqrt_m: float
     tip: list[dict] = field(default_factory=list)
     advanced: bool | None = None
+    critical_load: dict | None = None
     tip_speed_m_per_s: float | None = None
     K_minus_MPa_sqrt_m: float | None = None
     K_minus_missing_reason: str | None = None
@@ -102,6 +109,21 @@ class FractureResult(Result):
         set_array(self, "correction_impulse_amu_A_per_ps", shape=(3,))
         if self.mode not in ("dynamic", "quasistatic"):
             raise ValueError(f"`mode` must be dynamic or quasistatic, got {self.mode!r}")
+
+    @property
+    def METHOD_REFERENCES(self) -> tuple[str, ...]:
+        """Keys for the fields of the crack, and for thermostat, moving region and saving where they were used."""
+        keys = ["sih1965cracks"]
+        if self.mode == "quasistatic":
+            keys.append("thomson1971lattice")
+        if self.stadium:
+            keys.append("qu2005finite")
+        if self.n_qm_atoms:
+            keys.append("bernstein2009hybrid")
+        saving = {"respa": "tuckerman1992respa", "lotf": "csanyi2004lotf"}
+        if self.saving_scheme in saving:
+            keys.append(saving[self.saving_scheme])
+        return tuple(keys)
 
     def summary(self) -> list[tuple[str, str]]:
         """Rows of label and value for a table."""
@@ -148,6 +170,10 @@ class FractureResult(Result):
             last = self.tip[-1]
             words = f"G {last['G_J_per_m2']:.3f} J/m2, K {last['K_MPa_sqrt_m']:.3f} MPa sqrt(m)"
             rows.append(("load at the end", words))
+        start = self.critical_load
+        if start is not None:
+            G, K, time = (start[name] for name in ("G_J_per_m2", "K_MPa_sqrt_m", "time_ps"))
+            rows.append(("the tip runs from", f"G {G:.3f} J/m2, K {K:.3f} MPa sqrt(m), at {time:.2f} ps"))
         if self.tip_speed_m_per_s is not None:
             rows.append(("tip speed", f"{self.tip_speed_m_per_s:.0f} m/s"))
         if self.mean_temperature_K is not None:
