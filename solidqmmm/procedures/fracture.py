@@ -293,18 +293,24 @@ def thermostat_of(crack: CrackSystem, stadium: StadiumSection | None, dynamics: 
 
 
 def _suggested(crack: CrackSystem, width, model):
-    """The stadium by the host's speeds of sound along x, planes as far apart as atoms are."""
+    """The stadium by the host's speeds of sound, planes as far apart as atoms are."""
     unit = crack.cleavage.unit
     masses = dict(zip(model.potential.species, model.potential.masses(), strict=True))
     density = sum(masses[symbol] for symbol in unit.symbols) / unit.volume
     from ase.units import GPa
 
-    speeds, _ = sound_speeds(crack.cleavage.elastic_tensor / GPa, density, [1.0, 0.0, 0.0])
+    # Waves reach the ends of a strip along x, the rim of a cylinder along all directions in the plane.
+    angles = np.radians(np.arange(0, 180, 15)) if crack.kind == "cylinder" else np.zeros(1)
+    directions = np.column_stack([np.cos(angles), np.sin(angles), np.zeros(len(angles))])
+    speeds = sound_speeds(crack.cleavage.elastic_tensor / GPa, density, directions)[0].ravel()
     spacing = (unit.volume / len(unit)) ** (1 / 3)
     if width != "auto":
         return best_damping(speeds, width=width, spacing=spacing)
     room = crack.free_size / 2 if crack.kind == "cylinder" else np.ptp(crack.perfect.positions[:, 0]) / 4
-    return suggested(speeds, spacing=spacing, room=float(room))
+    try:
+        return suggested(speeds, spacing=spacing, room=float(room))
+    except ValueError as error:
+        raise ValueError(f"{error}; or give the width: `stadium: {{width_A: {0.9 * room:.0f}}}`") from None
 
 
 def margin_of(crack: CrackSystem, said: dict) -> float:
