@@ -137,7 +137,7 @@ def test_an_engine_alone_is_the_host_alone():
 class Telling:
     """Rigid ions that tell their potentials; in a cell with a charge q all are shifted by c, and its energy by q c."""
 
-    calls = 0
+    calls, metallic = 0, False
 
     def __init__(self, engine, charge: float, shift: float):
         self.engine, self.charge, self.shift = engine, charge, shift
@@ -155,7 +155,7 @@ class Telling:
         given = (atoms.positions, charges, atoms.cell.array)
         V = ewald_potential(atoms.positions, *given, derivatives=0, background=True)[0] + shift
         planes = tuple(planar_average(axis, 90, *given) + shift for axis in range(3))
-        edges = None if self.charge else np.array([-3.0, 4.5])
+        edges = None if self.charge and self.metallic else np.array([-3.0, 4.5])
         return PotentialEvaluation(
             found.energy, found.forces, site_potentials=V, planar_potentials=planes, band_edges=edges
         )
@@ -202,8 +202,20 @@ def test_an_engine_that_tells_its_potentials_needs_no_table(shift, monkeypatch):
         np.testing.assert_allclose(line.get_ydata(), exact, atol=2e-3)
     assert (result.vbm_eV, result.band_gap_eV) == (-3.0, 7.5)
     assert ChargeState.of(result, "V_O").band_edges == (-3.0, 7.5)
+    assert not any("partly filled" in text for text in result.warnings)
     if shift:
         assert abs(result.E_inf_eV - exact) > 1  # the fit cannot know
+
+
+def test_a_charge_in_the_bands_is_told(tmp_path, monkeypatch):
+    """Also when the cell is read from its record."""
+    telling(monkeypatch, 0.0)
+    monkeypatch.setattr(Telling, "metallic", True)
+    charged = {"dielectric": 1.0, "cells": CUBES[:1], "fit": {"A": "fixed", "terms": [1]}}
+    for _ in range(2):
+        result = run(charged, workdir=tmp_path, host=None, qm={"engine": "lammps", **RIGID})
+        assert any("partly filled" in text and "2x2x2" in text for text in result.warnings)
+        assert result.vbm_eV == -3.0
 
 
 def test_told_potentials_are_not_computed_again(tmp_path, monkeypatch):

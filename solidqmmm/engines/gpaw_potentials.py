@@ -16,6 +16,7 @@ from ase.units import Ha
 from solidqmmm.engines.protocols import PotentialEvaluation
 
 _NO_GAP = 0.05  # eV; below this there are no band edges
+_FULL = 0.02  # a level nearer to full or empty than this is not partly filled
 
 
 class WithPotentials:
@@ -47,7 +48,7 @@ def potentials_of(calc) -> dict:
     on_grid = v.to_pbc_grid() if isinstance(v, UGArray) else v.ifft(grid=calc.dft.pot_calc.fine_grid)
     on_grid = on_grid.gather(broadcast=True).data
     edges = np.array(calc.get_homo_lumo(), dtype=float)
-    clear = np.isfinite(edges).all() and edges[1] - edges[0] > _NO_GAP
+    clear = np.isfinite(edges).all() and edges[1] - edges[0] > _NO_GAP and not _partly_filled(calc.dft.ibzwfs)
     return {
         "site_potentials": -Ha / np.sqrt(4 * np.pi) * sites,
         "planar_potentials": tuple(
@@ -55,3 +56,9 @@ def potentials_of(calc) -> dict:
         ),
         "band_edges": edges if clear else None,
     }
+
+
+def _partly_filled(ibzwfs) -> bool:
+    """Whether some level at some k-point holds a part of its electrons."""
+    count = sum(int(((wfs.occ_n > _FULL) & (wfs.occ_n < 1 - _FULL)).sum()) for wfs in ibzwfs)
+    return ibzwfs.kpt_comm.sum_scalar(count) > 0

@@ -193,7 +193,8 @@ class PotentialEvaluation(Evaluation):
         site_potentials: At the atoms, averaged in a way that depends on the species alone, in V, shape=(n,).
         planar_potentials: Averages over planes along each cell vector in V, from the origin on in equal steps, the end left
             out; three arrays.
-        band_edges: Highest occupied and lowest empty level among the k-points in eV, shape=(2,); None without a gap.
+        band_edges: Highest occupied and lowest empty level among the k-points in eV, shape=(2,); None without a gap, or
+            where levels are partly filled.
     """
 
     site_potentials: np.ndarray

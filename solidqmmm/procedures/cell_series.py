@@ -66,6 +66,7 @@ class CellOutcome:
         perfect: Energy without in eV.
         max_force: Largest force left in the crystal with the defect, eV/angstrom; NaN for fixed ions.
         vbm, gap: Valence-band maximum and gap of the perfect crystal in eV; NaN where nobody told them.
+        partly_filled: Whether levels of the crystal with the defect are, and none of the perfect one, as far as is told.
         potentials: Of both crystals, or None.
     """
 
@@ -76,6 +77,7 @@ class CellOutcome:
     max_force: float
     vbm: float = np.nan
     gap: float = np.nan
+    partly_filled: bool = False
     potentials: SitePotentials | None = None
 
     def record(self) -> dict[str, np.ndarray]:
@@ -250,14 +252,14 @@ def _of_engine(model, task: CellTask) -> CellOutcome:
     with build_model(perfect, log_dir=task.workdir) as without:
         reference, there, _ = _engine_says(without, task, model.defect.position)
     found, here, left = _engine_says(model, task, model.defect.position)
-    cell, beside, edges = model.crystal.cell, None, None
+    cell, beside, edges, partly = model.crystal.cell, None, None, False
     if isinstance(found, PotentialEvaluation):
         beside = compared(defect, _potentials(found, here), _potentials(reference, there), cell)
         edges = reference.band_edges
+        partly = edges is not None and found.band_edges is None
     vbm, gap = (np.nan, np.nan) if edges is None else (float(edges[0]), float(edges[1] - edges[0]))
-    return CellOutcome(
-        len(here), cell, float(found.energy), float(reference.energy), left, vbm=vbm, gap=gap, potentials=beside
-    )
+    energies = float(found.energy), float(reference.energy)
+    return CellOutcome(len(here), cell, *energies, left, vbm=vbm, gap=gap, partly_filled=partly, potentials=beside)
 
 
 def _tells_potentials(model) -> bool:

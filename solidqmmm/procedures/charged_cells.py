@@ -78,6 +78,12 @@ def charged_cells(
     report(0, len(cells), f"cell {cell_name(cells[0])}")
     outcomes = cell_series(model, cells, charge, ions=ions, fmax=fmax, workdir=workdir, executor=executor, report=told)
     found = [outcome.labelled(cell_name(cell)) for cell, outcome in zip(cells, outcomes, strict=True)]
+    partly = [cell.label for cell, outcome in zip(found, outcomes) if outcome.partly_filled]
+    if partly:
+        warnings.append(
+            f"levels are partly filled, or touch empty ones, in {', '.join(partly)}: the charge is then spread over the "
+            "bands and not bound to the defect, and no correction holds; is it the right atom, and the right charge?"
+        )
     largest = outcomes[int(np.argmax([cell.volume for cell in found]))]
     edges = (None, None) if np.isnan(largest.vbm) else (largest.vbm, largest.gap)
     routes = _routes(found, outcomes, charge, tensor)

@@ -22,14 +22,14 @@ class ChargedDefectResult(Result):
         points: One mapping for each cell: `label`, `n_atoms`, `effective_length_A` (edge of the cube with the same Madelung
             energy; null where it has none), `volume_A3`, `energy_eV`, `error_eV`, `madelung_correction_eV` (-E_pc, what is
             added to the energy), `fitted_eV`, `residual_eV`.
-        fit: The model that was chosen: `model`, `E_inf_eV`, `E_inf_stderr_eV` (null where nothing can tell it), `stderr_from`
-            (residuals, error_eV, or leaving out cells, whose spread is taken where it is larger than the residuals tell),
-            `A_eV_A`, `A_stderr_eV_A` (null where A is fixed), `A_predicted_eV_A`, `B_eV_A3` (null where the model has no
-            such term), `B_stderr_eV_A3`, `residual_rms_eV`, `left_out_rms_eV` (leave-one-out), `left_out_spread_eV` (of
+        fit: The model that was chosen: `model`, `E_inf_eV`, `E_inf_stderr_eV` (null where nothing can tell it),
+            `stderr_from` (residuals, error_eV, or leaving out cells, whose range is taken where it is larger), `A_eV_A`,
+            `A_stderr_eV_A` (null where A is fixed), `A_predicted_eV_A`, `B_eV_A3` (null where the model has
+            no such term), `B_stderr_eV_A3`, `residual_rms_eV`, `left_out_rms_eV` (leave-one-out), `left_out_spread_eV` (of
             E_inf), `degrees_of_freedom`, `chosen_by`.
         models: Every model that was tried: `model`, `n_parameters`, `degrees_of_freedom`, `E_inf_eV`, `E_inf_stderr_eV`,
-            `A_eV_A`, `B_eV_A3`, `residual_rms_eV`, `criterion_eV` (rms of the leave-one-out residuals), `unresolved` (powers of 1/L
-            whose coefficients the data do not tell from zero), `chosen`.
+            `A_eV_A`, `B_eV_A3`, `residual_rms_eV`, `criterion_eV` (rms of the leave-one-out residuals), `unresolved` (powers
+            of 1/L whose coefficients the data do not tell from zero), `chosen`.
         routes: E_inf by every route, by its name: `E_inf_eV`, `correction_eV` and the `cell` it was added to, `counted` (in
             the spread) and `reason` (why it does not exist, or does not count); FNV and eFNV also `by_cell`, E_inf by the
             potentials of each cell, where several have them, and `change_eV`, the last of these minus the one before;

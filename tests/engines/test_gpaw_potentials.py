@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk
 
 pytest.importorskip("gpaw")
 
@@ -58,6 +59,11 @@ def test_levels_and_potentials_have_one_zero():
     assert rise > 0.04  # the zero is the average of the cell, and that of an atom is positive
     assert large.band_edges[0] - small.band_edges[0] == pytest.approx(-rise, abs=2e-3)
     assert helium(5.0).band_edges is None  # no empty level was computed
+
+
+def test_metals_have_no_band_edges():
+    with GPAWEngine(mode="pw", ecut=250, kpts=(2, 2, 2), nbands=6) as engine:
+        assert engine.evaluate_with_potentials(bulk("Al", "fcc", a=4.05)).band_edges is None
 
 
 def test_planes_follow_the_axes():
