@@ -5,8 +5,9 @@ keyword-only `run(*, model, ..., workdir=None, progress=None) -> Result`. Its op
 `run`: their annotations and defaults are the schema of the section, so that nothing is said twice. With
 `STUDY_SECTIONS = ("crack", "mode")` in place of `STUDY_SECTION` each option is a key of the study's top level: a section,
 where its annotation is a `Section`, or a single value.
-`figures(result)` is optional and returns matplotlib figures by name. `ENGINE_ALONE = True` is optional too: the recipe
-takes a study with `qm` and neither `host` nor `region`, whose engine computes the whole periodic cell; its model has no
+`figures(result)` is optional and returns matplotlib figures by name; so is `estimate(*, model, ...)`, the rows of a dry
+run. `ENGINE_ALONE = True` is optional too: the recipe takes a study with `qm` and neither `host` nor `region`, whose
+engine computes the whole periodic cell; its model has no
 `potential` and cannot be opened, and `model.engine` is what it works with. `INSTEAD_OF_CRYSTAL` is optional as well: the
 name of an option (of a file) with which the study needs no crystal; `model` then has nothing but its `study`.
 `PLACES_REGION = True`: the recipe makes a crystal of its own and places the quantum region there; `model.partition` has
@@ -29,6 +30,7 @@ from types import ModuleType
 from pydantic import BaseModel, ConfigDict, create_model
 from pydantic.errors import PydanticSchemaGenerationError
 
+from solidqmmm.schema_words import kind_in_words
 from solidqmmm.system.study import Schemas, Study
 from solidqmmm.system.study_recipe import RecipeSchema
 from solidqmmm.system.study_sections import beside
@@ -107,6 +109,10 @@ class Recipe:
     def run(self, **arguments):
         """Runs it; the arguments are those of the module's `run`."""
         return self.module.run(**arguments)
+
+    def estimate(self, model, **options) -> list[tuple[str, str]] | None:
+        """Rows of label and value about the cost of a study; None where the recipe has no words of its own for it."""
+        return self.module.estimate(model=model, **options) if hasattr(self.module, "estimate") else None
 
     def figures(self, result) -> dict:
         """Matplotlib figures of a result by name; none if the recipe draws none."""
@@ -188,7 +194,7 @@ def described_options(schema: type[BaseModel]) -> list[tuple[str, str, str]]:
             rows.append((name, "section", needed))
             rows += [(f"{name}.{key}", *rest) for key, *rest in described_options(inner)]
             continue
-        kind = inspect.formatannotation(info.annotation).replace("typing.", "")
+        kind = kind_in_words(info.annotation, info.metadata).replace("`", "")
         default = "required" if info.is_required() else repr(info.get_default(call_default_factory=True))
         rows.append((name, kind, default))
     return rows
@@ -204,20 +210,25 @@ def section_in(annotation) -> type[BaseModel] | None:
 # --- studies ------------------------------------------------------------------------------------------------
 
 
-def load_study(path) -> Study:
+def load_study(path, *, allow_import=()) -> Study:
     """The study in a YAML file, with the sections of engine, recipe and check validated too.
+
+    Args:
+        path: The file.
+        allow_import: Names of modules whose ASE calculators the study may import, beside `foreign_code.CALCULATORS`.
 
     Raises:
         StudyError: With every mistake in the file.
     """
-    return Study.load(path, schemas=schemas())
+    return Study.load(path, schemas=schemas(allow_import=allow_import))
 
 
-def schemas() -> Schemas:
+def schemas(*, allow_import=()) -> Schemas:
     """What the study file may say in the sections that belong to engines, recipes and the boundary check."""
     return Schemas(
-        qm=_engine_settings, recipe=_recipe_schema, check=_check_options, qm_problems=_qm_problems
-    )
+        qm=_engine_settings, recipe=_recipe_schema, check=_check_options, qm_problems=_qm_problems,
+        allow_import=tuple(allow_import),
+    )  # fmt: skip
 
 
 def _recipe_schema(name: str, folder: Path) -> RecipeSchema:

@@ -79,7 +79,7 @@ class RunFolder:
     def _prepare(self, study: Study) -> bool:
         asked = inputs_of(study)
         if self.study_file.exists():
-            differences = _differences(self._present(asked), asked)
+            differences = _differences(self._present(asked, study.allow_import), asked)
             if differences:
                 raise StudyError(
                     f"{self.path} holds the run of another study; give another folder with --out, or go back to the "
@@ -115,9 +115,9 @@ class RunFolder:
             for path in self._written:
                 path.unlink(missing_ok=True)
 
-    def _present(self, asked: Inputs) -> Inputs:
+    def _present(self, asked: Inputs, allow_import) -> Inputs:
         try:
-            there = inputs_of(recipebook.load_study(self.study_file)).mapping
+            there = inputs_of(recipebook.load_study(self.study_file, allow_import=allow_import)).mapping
         except StudyError:  # of another version, or a file is gone: compare what is written
             there = study_file.read(self.study_file).mapping
         contents = {name: self.path / name for name in asked.files}

@@ -243,7 +243,7 @@ def copper_study(tmp_path):
 
 
 def start(folder, out, **environment):
-    command = [sys.executable, "-m", "solidqmmm.cli", "run", "study.yaml", "--out", out]
+    command = [sys.executable, "-m", "solidqmmm.cli", "run", "study.yaml", "--out", out, "--allow-import", "slow_emt"]
     surroundings = environment_for_subprocess() | {
         "PYTHONPATH": str(folder),
         "EVALUATIONS": str(folder / f"{out}.evaluations"),

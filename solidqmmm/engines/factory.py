@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from solidqmmm.engines.protocols import Engine
+from solidqmmm.system.lammps_lines import require_command, require_plain, require_style
+
+# Where GPAW writes and with whom it talks is not for a study to say.
+_OURS = ("txt", "log", "communicator")
+# PySCF takes the text of a basis in place of a name, and evaluates numbers in it as Python.
+_BASIS_NAME = re.compile(r"[A-Za-z0-9][\w+*(),. -]*")
 
 
 class GPAWSettings(BaseModel):
@@ -40,6 +55,13 @@ class GPAWSettings(BaseModel):
     paired_odd_electrons: bool = Field(False, description="allow an odd electron number without spin")
     extra: dict[str, Any] = Field(default_factory=dict, description="further keywords of GPAW")
 
+    @field_validator("extra")
+    @classmethod
+    def _nothing_of_ours(cls, extra):
+        if taken := sorted(set(extra) & set(_OURS)):
+            raise ValueError(f"must not set {', '.join(taken)}: leave it out, the log goes to gpaw.txt in the run folder")
+        return extra
+
     def build(self, *, log_dir=None, search_dirs=()) -> Engine:  # noqa: ARG002 - one signature for all engines
         """The engine; its text log goes to `log_dir`/gpaw.txt."""
         from solidqmmm.engines.gpaw import GPAWEngine
@@ -69,6 +91,14 @@ class PySCFSettings(BaseModel):
     tolerance: float = Field(1e-8, gt=0, description="of the SCF energy, eV")
     maxiter: int = Field(100, gt=0, description="SCF iterations of each attempt")
 
+    @field_validator("basis", "ecp")
+    @classmethod
+    def _are_names(cls, given):
+        for name in given.values() if isinstance(given, dict) else () if given is None else (given,):
+            if not _BASIS_NAME.fullmatch(name) or Path(name).exists():
+                raise ValueError(f"must be the name of a basis set, such as def2-svp (no file, no text), got {name[:60]!r}")
+        return given
+
     def build(self, *, log_dir=None, search_dirs=()) -> Engine:  # noqa: ARG002 - one signature for all engines
         """The engine; its text log goes to `log_dir`/pyscf.txt."""
         from solidqmmm.engines.pyscf import PySCFEngine
@@ -92,6 +122,18 @@ class LammpsSettings(BaseModel):
     net_charge: float = 0.0
     shells: dict[str, dict[str, float]] = Field(default_factory=dict)
     commands: list[str] = Field(default_factory=list)
+
+    @field_validator("pair_style")
+    @classmethod
+    def _is_a_style(cls, style):
+        return require_style(style)
+
+    @field_validator("pair_coeff", "commands")
+    @classmethod
+    def _are_harmless(cls, lines, info):
+        for line in [lines] if isinstance(lines, str) else lines:
+            require_plain(line, "pair_coeff") if info.field_name == "pair_coeff" else require_command(line)
+        return lines
 
     def build(self, *, log_dir=None, search_dirs=()) -> Engine:
         """The engine; LAMMPS's log goes to `log_dir`/lammps_qm.log."""

@@ -17,6 +17,7 @@ import numpy as np
 from monty.json import MSONable
 
 from solidqmmm import __version__
+from solidqmmm.system.foreign_code import require_known_classes
 
 LARGEST_INLINE_BYTES = 1_000_000
 
@@ -126,24 +127,32 @@ class Result(MSONable):
 
         Raises:
             FileNotFoundError: If there is none.
-            ValueError: If the file holds something else.
+            ValueError: If the file is damaged, holds something else, or names classes of foreign modules.
         """
         path = Path(path)
         if path.is_dir():
             path = path / "result.json"
-        dct = json.loads(path.read_text())
-        if not isinstance(dct, dict) or "@class" not in dct:
+        try:
+            dct = json.loads(path.read_text())
+        except (ValueError, RecursionError) as error:
+            raise ValueError(
+                f"{path} is damaged ({error}): run the study again in its folder with --force, its journal is used"
+            ) from error
+        if not isinstance(dct, dict) or not all(isinstance(dct.get(key), str) for key in ("@class", "@module")):
             raise ValueError(f"{path} holds no result of solidqmmm (no '@class' in it)")
+        require_known_classes(dct, path, known=lambda node: _loaded_class(node) is not None)
         return cls._class_of(dct).from_dict(_with_arrays(dct, path.parent))
 
     @classmethod
     def _class_of(cls, dct):
         if dct["@class"] == cls.__qualname__:  # also the way for results of a user's own recipe
             return cls
-        module = sys.modules.get(dct["@module"]) or import_module(dct["@module"])
-        found = module
-        for name in dct["@class"].split("."):
-            found = getattr(found, name)
+        found = _loaded_class(dct)
+        if found is None:
+            require_known_classes({"@module": dct["@module"]}, "the file")
+            found = _imported(dct["@module"])
+            for name in dct["@class"].split("."):
+                found = getattr(found, name, None)
         if not (isinstance(found, type) and issubclass(found, cls)):
             raise ValueError(f"the file holds a {dct['@class']}, expected a {cls.__name__}")
         return found
@@ -163,6 +172,24 @@ class Result(MSONable):
             label = field.name.removesuffix(f"_{suffix}").replace("_", " ")
             rows.append((label, f"{_short(value)} {unit}".strip()))
         return rows
+
+
+def _loaded_class(dct: dict) -> type[Result] | None:
+    """The result class that a mapping names, if it is of a module that is loaded already, such as a user's recipe."""
+    found = sys.modules.get(dct.get("@module"))
+    for name in str(dct.get("@class")).split("."):
+        found = getattr(found, name, None)
+    return found if isinstance(found, type) and issubclass(found, Result) else None
+
+
+def _imported(module: str):
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ValueError(
+    """The result class that a mapping names, in a module that is loaded already (a user's recipe), or None."""
+            "read the file as plain JSON"
+        ) from error
 
 
 def write_atomically(path, text: str | bytes) -> Path:

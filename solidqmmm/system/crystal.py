@@ -12,6 +12,7 @@ from ase.data import chemical_symbols, covalent_radii
 
 from solidqmmm.errors import StructureError
 from solidqmmm.physics.geometry import perpendicular_widths
+from solidqmmm.system.structure_file import brief, read_structure
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +56,7 @@ class Crystal:
         if not np.isfinite(self.positions).all():
             bad = int(np.flatnonzero(~np.isfinite(self.positions).all(axis=1))[0])
             raise StructureError(f"position of atom {bad} is not finite: {self.positions[bad]}")
-        if abs(np.linalg.det(self.cell)) < 1e-6:
+        if not abs(np.linalg.det(self.cell)) >= 1e-6 or not np.isfinite(self.cell).all():
             raise StructureError(f"the cell has no volume: {self.cell.tolist()}")
 
     def __len__(self):
@@ -98,12 +99,25 @@ class Crystal:
         if isinstance(source, Atoms):
             return cls.from_atoms(source)
         if isinstance(source, str | Path):
-            return cls.of(read_structure(source))
+            return cls._in_file(source)
         if hasattr(source, "cart_coords") and hasattr(source, "lattice"):
             return cls.from_structure(source)
         raise TypeError(
             f"a structure must be a pymatgen Structure, ASE Atoms, a Crystal or a file's path, got {type(source).__name__}"
         )
+
+    @classmethod
+    def _in_file(cls, path) -> Crystal:
+        found = read_structure(path)
+        try:
+            crystal = cls.of(found)
+            if len(crystal) == 0:
+                raise StructureError("there are no atoms in it")
+            if (crystal.numbers < 1).any():
+                raise StructureError(f"site {int(np.argmin(crystal.numbers))} is of no element")
+        except Exception as error:  # StructureError, and what libraries make of odd species and lattices
+            raise StructureError(f"{path} holds no structure that can be used: {brief(error)}") from error
+        return crystal
 
     # --- ways out -----------------------------------------------------------------------------------------------
 
@@ -259,33 +273,3 @@ def _lattice_points_inside(matrix: np.ndarray) -> np.ndarray:
     ).reshape(-1, 3)
     fractional = box @ np.linalg.inv(matrix)
     return box[((fractional > -1e-9) & (fractional < 1 - 1e-9)).all(axis=1)]
-
-
-def read_structure(path):
-    """Reads a structure file with pymatgen, and with ASE where pymatgen does not know the format.
-
-    Raises:
-        StructureError: If the file is missing or neither library reads it.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise StructureError(f"structure file not found: {path}")
-    from pymatgen.core import Structure
-
-    try:
-        return Structure.from_file(path)
-    except Exception as pymatgen_says:
-        import ase.io
-
-        try:
-            return ase.io.read(path)
-        except Exception as ase_says:
-            raise StructureError(
-                f"{path} was read neither by pymatgen ({_brief(pymatgen_says)}) nor by ASE ({_brief(ase_says)}); "
-                "give a CIF, POSCAR, pymatgen JSON or extxyz file"
-            ) from ase_says
-
-
-def _brief(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return text[0][:120] if text else type(error).__name__

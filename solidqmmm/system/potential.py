@@ -11,6 +11,7 @@ from pathlib import Path
 from ase.data import atomic_masses, atomic_numbers
 
 from solidqmmm.errors import EnvironmentProblem
+from solidqmmm.system.lammps_lines import require_command, require_plain, require_style
 from solidqmmm.system.shell import Shell
 
 
@@ -29,12 +30,13 @@ class Potential:
         shells: Shells of ions (core-shell model), or a mapping {"O": {"charge": -2.848, "spring": 74.92}}; `charges` are
             those of whole ions.
         net_charge: What the charges of a charged crystal sum to, in e; a neutral one is always allowed.
-        commands: Further LAMMPS lines after the pair coefficients (kspace_style, pair_modify ...).
+        commands: Further LAMMPS lines after the pair coefficients; `lammps_lines.ALLOWED` names the commands.
         search_dirs: Folders in which potential files are looked up, before those that the lammps package ships.
         references: Citation keys that a user of the potential owes.
 
     Raises:
-        ValueError: For unknown elements, units or styles, an Ewald style without its kspace_style, or shells without cores.
+        ValueError: For unknown elements, units or styles, an Ewald style without its kspace_style, shells without cores, or
+            lines that would do more than describe a potential.
     """
 
     pair_style: str
@@ -53,6 +55,11 @@ class Potential:
         for name in ("pair_coeff", "commands", "species", "search_dirs", "references"):
             value = getattr(self, name)
             object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(map(str, value)))
+        require_style(self.pair_style)
+        for line in self.pair_coeff:
+            require_plain(line, "pair_coeff")
+        for line in self.commands:
+            require_command(line)
         unknown = [symbol for symbol in self.species if symbol not in atomic_numbers]
         if unknown:
             raise ValueError(f"`species` must be chemical symbols, got {', '.join(unknown)}")

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, PrivateAttr
 from solidqmmm.errors import StudyError
 from solidqmmm.system import study_file
 from solidqmmm.system.crystal import Crystal
+from solidqmmm.system.foreign_code import import_problems
 from solidqmmm.system.materials_project import fetch_structure, why_not_available
 from solidqmmm.system.potential import Potential
 from solidqmmm.system.study_file import Problem, Source, shown, validated
@@ -44,12 +45,14 @@ class Schemas:
         recipe: What a recipe asks of its study, for its name and the study's folder; ValueError for an unknown recipe.
         check: Model of the `check` section.
         qm_problems: What is wrong with a valid `qm` section beyond its types, one text each (missing files).
+        allow_import: Modules whose ASE calculators a study may import, beside those of `foreign_code.CALCULATORS`.
     """
 
     qm: Callable[[str], type[BaseModel]] | None = None
     recipe: Callable[[str, Path], RecipeSchema] | None = None
     check: Callable[[], type[BaseModel]] | None = None
     qm_problems: Callable[[BaseModel, Path], list[str]] | None = None
+    allow_import: tuple[str, ...] = ()
 
 
 class Study(Section):
@@ -89,6 +92,7 @@ class Study(Section):
     _given: Crystal | None = PrivateAttr(None)
     _numbers: str | None = PrivateAttr(None)
     _places_region: bool = PrivateAttr(False)
+    _allow_import: tuple[str, ...] = PrivateAttr(())
 
     # --- ways in ------------------------------------------------------------------------------------------
 
@@ -136,8 +140,10 @@ class Study(Section):
         else:
             problems += needs_no_crystal(raw, f"{section}.{schema.instead_of_crystal}")
             problems += _missing_numbers((section, schema.instead_of_crystal), numbers, source.folder)
+        foreign = import_problems(raw, schemas.allow_import)
+        problems += foreign
         qm, more = _qm_part(raw, schemas, source.folder)
-        problems += more
+        problems += [] if foreign else more  # whether a package is there that will not be imported is no matter
         check, more = _check_part(raw, schemas)
         problems += more
         problems += _missing_files(raw, source.folder, given)
@@ -151,6 +157,7 @@ class Study(Section):
         study._section, study._options = section, options
         study._folder, study._given, study._numbers = source.folder, given, numbers
         study._places_region = schema is not None and schema.places_region
+        study._allow_import = tuple(schemas.allow_import)
         return study
 
     # --- facts --------------------------------------------------------------------------------------------
@@ -184,6 +191,11 @@ class Study(Section):
     def recipe_places_region(self) -> bool:
         """Whether the recipe places the quantum region itself, in a crystal of its own."""
         return self._places_region
+
+    @property
+    def allow_import(self) -> tuple[str, ...]:
+        """Modules whose calculators whoever loaded the study permits; no part of the study."""
+        return self._allow_import
 
     @property
     def engine_alone(self) -> bool:
@@ -343,6 +355,8 @@ def _missing_files(raw, folder: Path, given) -> list[Problem]:
             Potential("", (line,), ("H",), search_dirs=(str(folder),)).resolved_coeff_lines()
         except FileNotFoundError as error:
             problems.append(Problem(("host", "pair_coeff"), str(error)))
+        except ValueError:
+            continue  # said by the section itself
     return problems
 
 

@@ -14,6 +14,11 @@ from pydantic import BaseModel, ValidationError
 
 from solidqmmm.errors import StudyError
 
+# Aliases let a short file stand for a huge one; a study with all atoms of a large region in a list stays far below.
+LARGEST_BYTES = 10_000_000
+LARGEST_COUNT = 1_000_000
+DEEPEST = 40
+
 
 @dataclass(frozen=True)
 class Source:
@@ -52,7 +57,7 @@ def read(path) -> Source:
     """Reads a YAML study file.
 
     Raises:
-        StudyError: If the file is missing, is no YAML (with the line), holds a key twice, or is no mapping.
+        StudyError: If the file is missing, is no YAML (with the line), holds a key twice, is no mapping, or is too large.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -62,32 +67,58 @@ def read(path) -> Source:
         near = get_close_matches(path.name, [p.name for p in sorted(path.parent.glob("*.y*ml"))], n=1)
         hint = f"; did you mean {path.parent / near[0]}?" if near else ""
         raise StudyError(f"study file not found: {path}{hint}")
+    if path.stat().st_size > LARGEST_BYTES:
+        raise StudyError(
+            f"{path} has {path.stat().st_size / 1e6:.0f} MB, and a study file at most {LARGEST_BYTES / 1e6:.0f}: is it "
+            "another file?"
+        )
     try:
-        document = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+        document = YAML(typ="rt").load(path.read_text(encoding="utf-8"))  # builds plain values only, whatever the tags say
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f" (line {mark.line + 1})" if mark else ""
         raise StudyError(f"{path}{where} is not valid YAML: {_first_line(error.problem)}") from None
     except (YAMLError, UnicodeDecodeError) as error:
         raise StudyError(f"{path} is not valid YAML: {_first_line(error)}") from None
+    except Exception as error:  # of values that the parser takes for dates, numbers or nested without end
+        raise StudyError(f"{path} is not valid YAML: {type(error).__name__}: {_first_line(error)}") from None
     if not isinstance(document, dict):
         raise StudyError(
             f"{path}: expected a mapping with the keys recipe, structure, host ..., got {shown(document)}"
         )
+    _require_bounds(document, path)
     lines = {}
     _collect_lines(document, (), lines)
     return Source(plain(document), lines, path.parent)
 
 
+def _require_bounds(document, path):
+    """Aliases count as often as they are used."""
+    count, level, waiting = 0, 0, [document]
+    while waiting:
+        level += 1
+        waiting = [
+            item
+            for node in waiting
+            for item in (node.values() if isinstance(node, dict) else node if isinstance(node, list) else ())
+        ]
+        count += len(waiting)
+        if count > LARGEST_COUNT or level > DEEPEST:
+            raise StudyError(
+                f"{path} holds more than {LARGEST_COUNT:,} values or nests deeper than {DEEPEST} levels with all aliases "
+                "written out: a study needs a few dozen; write them out yourself"
+            )
+
+
 def _collect_lines(node, path, lines):
-    if isinstance(node, dict):
-        for key, value in node.items():
-            lines[*path, str(key)] = node.lc.key(key)[0] + 1
-            _collect_lines(value, (*path, str(key)), lines)
-    elif isinstance(node, list):
-        for i, value in enumerate(node):
-            lines[*path, i] = node.lc.item(i)[0] + 1
-            _collect_lines(value, (*path, i), lines)
+    keyed = isinstance(node, dict)
+    for key, value in node.items() if keyed else enumerate(node) if isinstance(node, list) else ():
+        here = (*path, str(key) if keyed else key)
+        try:
+            lines[here] = (node.lc.key(key) if keyed else node.lc.item(key))[0] + 1
+        except (KeyError, TypeError, AttributeError):  # merged from elsewhere by `<<`, or below a tag
+            lines[here] = lines.get(path, 1)
+        _collect_lines(value, here, lines)
 
 
 def plain(value):
