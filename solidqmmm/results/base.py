@@ -187,8 +187,8 @@ def _imported(module: str):
         return import_module(module)
     except ImportError as error:
         raise ValueError(
-    """The result class that a mapping names, in a module that is loaded already (a user's recipe), or None."""
-            "read the file as plain JSON"
+            f"the file holds a result of {module}, which cannot be imported ({error}): load the recipe that made it first, "
+            "or read the file as plain JSON"
         ) from error
 
 
