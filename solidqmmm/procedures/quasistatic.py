@@ -31,6 +31,7 @@ EVENTS = ("none", "opened", "healed", "rearranged")
 MEASURES = {"K": "K_MPa_sqrt_m", "G": "G_J_per_m2", "strain": "strain"}
 _SHOWN = 12.0  # angstrom on both sides of the tip in which lengths of bonds are told
 _MOST_CARVINGS, _MOST_DESCENTS = 5, 4
+_DIRECT = 10  # more calls for a minimizer that does not learn
 # Stretches of bonds, length over that in the perfect crystal. One that opens or heals jumps by more than _JUMP and what the
 # load alone does to it, from below _OPEN or to below _SHUT: bonds of open flanks jump as well when the tip does.
 _JUMP, _SHUT, _OPEN = 0.12, 1.25, 1.45
@@ -103,6 +104,8 @@ class QuasistaticCrack:
         load: That first load.
         fmax: Largest force of a relaxed state, eV/angstrom.
         max_qm_calls: Largest number of quantum calls of one relaxation.
+        direct: Whether the minimizer follows the forces of the engine itself, which takes some ten times as many calls as
+            micro-iterations and keeps nearer to the end of a metastable state: for engines that cost little.
         tracker: Finds the tip; one with usual settings without it.
         region: A quantum region that follows the tip (`procedures.tip_region.TipRegion`), or None.
         follow_tip: Whether the far field is centred on the present tip; else it stays where the crack began.
@@ -118,6 +121,7 @@ class QuasistaticCrack:
         *,
         fmax: float = 5e-3,
         max_qm_calls: int = 60,
+        direct: bool = False,
         tracker: TipTracker | None = None,
         region=None,
         follow_tip: bool = False,
@@ -129,7 +133,7 @@ class QuasistaticCrack:
                 "the held atoms of the crack must be frozen in the live crystal: open it with `system.partition`"
             )
         self.system, self.qmmm, self.host = system, qmmm, qmmm.host
-        self.fmax, self.max_qm_calls = fmax, max_qm_calls
+        self.fmax, self.max_qm_calls, self.direct = fmax, max_qm_calls, direct
         self.tracker = TipTracker(system) if tracker is None else tracker
         self.region, self.follow_tip = region, follow_tip
         self.records = Records(None, "") if records is None else records
@@ -233,12 +237,21 @@ class QuasistaticCrack:
 
         Micro-iterations take what lowers the forces. Where a state ends, the way out of it leads over larger ones.
         """
-        outcome = relax(self.qmmm, fmax=self.fmax, max_qm_calls=self.max_qm_calls)
+        options = {"fmax": self.fmax, "max_qm_calls": self.max_qm_calls}
+        along = {
+            "max_qm_calls": _DIRECT * self.max_qm_calls,
+            "algorithm": "cg" if self.qmmm.has_energy else "fire",
+        }
+        if self.direct and self.qmmm.coupling is not None:
+            outcome = relax(self.qmmm, **options | along)
+            if outcome.converged:
+                return outcome
+        outcome = relax(self.qmmm, **options)
         for _ in range(_MOST_DESCENTS):
             if outcome.converged or self.qmmm.has_energy:
                 break
-            relax(self.qmmm, fmax=self.fmax, max_qm_calls=self.max_qm_calls, algorithm="fire")
-            outcome = relax(self.qmmm, fmax=self.fmax, max_qm_calls=self.max_qm_calls)
+            relax(self.qmmm, **options, algorithm="fire")
+            outcome = relax(self.qmmm, **options)
         return outcome
 
     def _forces(self) -> _Forces:

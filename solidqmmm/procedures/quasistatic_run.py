@@ -119,7 +119,7 @@ def run_quasistatic(
         kind = "exact" if is_noise_free(model.engine) else "noisy"
     with QMMM(system.cracked(first), model.potential, coupling, partition=partition) as qmmm:
         crack = QuasistaticCrack(
-            system, qmmm, first, fmax=_FMAX[kind], tracker=tracker, region=region,
+            system, qmmm, first, fmax=_FMAX[kind], direct=kind == "exact", tracker=tracker, region=region,
             records=Records(folder, fingerprint(model, quasistatic=facts)), progress=progress,
         )  # fmt: skip
         start = crack.start()
