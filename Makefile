@@ -1,10 +1,12 @@
 # Every target sets up .venv first (once): Python 3.11-3.13 and a C++ compiler are all that it asks of the machine.
 #   PYTHON=python3.12   interpreter         RANKS=4   MPI ranks of the demo
 #   STUDY=... OUT=...   another study       ARGS=...  more arguments for pytest
+#   JOBS=2   tests side by side
 STUDY ?= examples/silicon_vacancy/study.yaml
 OUT ?= demo
 RANKS ?= 2
 ARGS ?=
+JOBS ?= 2
 
 BIN := .venv/bin
 # The environment's own programs first (its mpiexec above all), and one BLAS thread per rank: more make GPAW slower.
@@ -29,7 +31,7 @@ demo: setup
 	@$(RUN) $(BIN)/mpiexec -n $(RANKS) $(BIN)/solidqmmm run $(STUDY) --out $(OUT)
 
 test: setup
-	@$(RUN) $(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@$(RUN) $(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile $(ARGS)
 
 test-slow: setup
 	@$(RUN) $(BIN)/python -m pytest -m slow $(ARGS)
