@@ -112,6 +112,22 @@ def test_tip_in_a_bcc_crystal():
         assert tracker.find(crack.cracked(load, x).positions).reference_x == pytest.approx(x, abs=2.9)
 
 
+def test_a_slit_ends_where_it_was_cut_and_grows_with_the_bonds_ahead():
+    crack = made_up_crack(size_A=(100,), mode="II")
+    tracker = TipTracker(crack)
+    start = tracker.find(crack.perfect.positions)
+    assert start.reference_x == pytest.approx(crack.tip[0])
+    assert abs(start.x - crack.tip[0]) < STEP
+    assert abs(start.y - crack.tip[1]) < 0.2
+    opening = crack.cleavage.field.displacements(
+        crack.perfect.positions[:, 0] - crack.tip[0] - 2 * STEP,
+        crack.perfect.positions[:, 1] - crack.tip[1],
+        K_I=0.9,
+    )
+    grown = tracker.find(crack.perfect.positions + opening)
+    assert grown.reference_x == pytest.approx(crack.tip[0] + 2 * STEP, abs=0.1)
+
+
 # --- pure functions -------------------------------------------------------------------------------------------------
 
 

@@ -372,6 +372,7 @@ def test_mode_two_shears_the_flanks():
     assert steps[-1].converged
     assert steps[-1].load_work_eV == pytest.approx(steps[-1].energy_eV, rel=0.01)
     assert steps[-1].energy_eV > 0
+    assert steps[-1].tip.reference_x == pytest.approx(crack.tip[0])
 
 
 def test_held_atoms_must_be_frozen(silicon):

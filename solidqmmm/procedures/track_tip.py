@@ -135,7 +135,7 @@ class TipTracker:
     def find(self, positions) -> CrackTip | None:
         """The tip at positions of all atoms in angstrom (near those of the perfect crystal), shape=(n, 3).
 
-        None if no broken bond is left at the mouth of the crack: it is closed.
+        None if no broken bond is left at the mouth of the crack: it is closed. A slit ends where it was cut at least.
         """
         positions = np.asarray(positions, dtype=float)
         where = np.flatnonzero(self.broken_bonds(positions))
@@ -151,13 +151,13 @@ class TipTracker:
             surface[~surface] = in_void(positions, self._present(positions, rest), void, period=self.period)
             where = where[surface]
         if len(where) == 0:
-            return None
+            return self._slit_end(positions)
         points = self.middles[where]
         found = foremost_connected(
             points, self._mouth(points), link=self.link, period=self.period, slices=self.slices
         )
         if found is None:
-            return None
+            return self._slit_end(positions)
         ends = where[found.points]
         present = self._present(positions, ends)
         reference = self.middles[ends, 0]
@@ -174,7 +174,21 @@ class TipTracker:
     def _mouth(self, points) -> np.ndarray:
         """Broken bonds of the outer half of the crack that was there at the start, near its plane."""
         tip, left = self.system.tip, self.system.perfect.positions[:, 0].min()
+        if self.system.slit:  # what hangs together with its end
+            return np.linalg.norm(points[:, :2] - tip, axis=1) < self.link
         return (points[:, 0] < (tip[0] + left) / 2) & (np.abs(points[:, 1] - tip[1]) < self.link)
+
+    def _slit_end(self, positions) -> CrackTip | None:
+        """The tip of a slit that has not grown: the first bond that the crack would cut; None without a slit."""
+        if not self.system.slit:
+            return None
+        first = np.flatnonzero(self.cut & (self.middles[:, 0] < self._cut_x[0] + 0.05))
+        present, x = self._present(positions, first), float(self.system.tip[0])
+        behind = np.full(self.slices, present[:, 0].mean() - (self._cut_x[0] - x))
+        atoms = np.unique([self.i[first], self.j[first]])
+        return CrackTip(
+            float(behind[0]), float(present[:, 1].mean()), x, atoms, behind, np.empty(0, dtype=int)
+        )
 
     def _next_bond(self, x: float) -> float:
         k = np.searchsorted(self._cut_x, x + 0.05)
