@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from crack_cases import IRON, made_up_cleavage, made_up_crack
 
-from solidqmmm.physics.crack_tip import broken, foremost_connected, under_coordinated
+from solidqmmm.physics.crack_tip import bond_lengths, foremost_connected, under_coordinated
 from solidqmmm.procedures.crack_system import cracked_crystal
 from solidqmmm.procedures.track_tip import TipTracker
 
@@ -155,8 +155,7 @@ def test_bonds_and_neighbours_through_a_front_shorter_than_a_bond():
     edge = (grid[:, :2] % 4 == 0).any(axis=1)
     np.testing.assert_array_equal(lacking, edge)
     np.testing.assert_array_equal(under_coordinated(grid, np.arange(25), 1.2, full), np.ones(25, bool))
-    assert broken(grid, [0], [5], [1.0], factor=1.3, period=1.0).tolist() == [False]
-    assert broken(grid * [1.5, 1, 1], [0], [5], [1.0], factor=1.3, period=1.0).tolist() == [True]
+    assert bond_lengths(grid * [1.5, 1, 1], [0, 0], [5, 0], [0.0, 1.0]).tolist() == [1.5, 1.0]
 
 
 def test_wrong_links_are_refused():

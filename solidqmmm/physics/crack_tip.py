@@ -77,24 +77,17 @@ def foremost_connected(
     return Foremost(np.array(ends), connected)
 
 
-def broken(positions, i, j, lengths, *, factor: float, period: float | None = None) -> np.ndarray:
-    """Which bonds of a reference lattice are longer than `factor` times their length there, shape=(m,).
+def bond_lengths(positions, i, j, images=0.0) -> np.ndarray:
+    """Present lengths of bonds in angstrom, shape=(m,).
 
     Args:
         positions: Of all atoms in angstrom, shape=(n, 3).
         i, j: Ends of each bond, shape=(m,).
-        lengths: In the reference lattice, angstrom, shape=(m,).
-        factor: Largest stretch of a bond.
-        period: Length along z after which the crystal repeats, angstrom.
+        images: What lies between j and its bonded image along z, angstrom, shape=(m,).
     """
-    return bond_lengths(positions, i, j, period=period) > factor * np.asarray(lengths)
-
-
-def bond_lengths(positions, i, j, *, period: float | None = None) -> np.ndarray:
-    """Present lengths of bonds in angstrom, the nearest images along z, shape=(m,)."""
-    d = np.asarray(positions)[j] - np.asarray(positions)[i]
-    if period is not None:
-        d[:, 2] -= period * np.rint(d[:, 2] / period)
+    positions = np.asarray(positions)
+    d = positions[j] - positions[i]
+    d[:, 2] += images
     return np.sqrt(np.einsum("ij,ij->i", d, d))
 
 

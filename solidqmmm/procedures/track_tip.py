@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from solidqmmm.physics.crack_tip import foremost_connected, in_void, under_coordinated
+from solidqmmm.physics.crack_tip import bond_lengths, foremost_connected, in_void, under_coordinated
 from solidqmmm.system.bonds import BondRules, pairs_within
 from solidqmmm.system.crack import CrackSystem
 
@@ -122,9 +122,7 @@ class TipTracker:
         return self._lengths(np.asarray(positions, dtype=float))
 
     def _lengths(self, positions) -> np.ndarray:
-        d = positions[self.j] - positions[self.i]
-        d[:, 2] += self.images
-        return np.sqrt(np.einsum("ij,ij->i", d, d))
+        return bond_lengths(positions, self.i, self.j, self.images)
 
     def _present(self, positions, bonds) -> np.ndarray:
         """Middles of bonds as they are, shape=(m, 3)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -267,12 +267,6 @@ class CrackSystem:
             "ideal_strain": cleavage.ideal_strain,
             "ideal_stress_GPa": cleavage.ideal_stress_GPa,
         }
-
-    def with_perfect(self, perfect: Crystal) -> CrackSystem:
-        """The same crack in other atoms of the same number, such as with one substituted."""
-        if len(perfect) != len(self.perfect):
-            raise ValueError(f"the crack has {len(self.perfect)} atoms, the other crystal {len(perfect)}")
-        return replace(self, perfect=perfect)
 
 
 def _without_sign(plane) -> tuple[int, int, int]:
