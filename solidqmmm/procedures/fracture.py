@@ -122,6 +122,11 @@ def run_fracture(
         ValueError: For loads beyond the ideal strength, a stadium wider than the host, a region or scheme that does not fit.
         EngineError: If an engine fails; the run can go on.
     """
+    if model.engine is None and saving.scheme != "none":
+        raise ValueError(
+            f"`saving: {{scheme: {saving.scheme}}}` spares quantum calls, and the host alone makes none: give `qm` and `region`, or "
+            "leave `saving` out"
+        )
     started = perf_counter()
     dt = dynamics.timestep_fs
     stride = saving.steps
