@@ -124,8 +124,8 @@ def run_fracture(
     """
     if model.engine is None and saving.scheme != "none":
         raise ValueError(
-            f"`saving: {{scheme: {saving.scheme}}}` spares quantum calls, and the host alone makes none: give `qm` and `region`, or "
-            "leave `saving` out"
+            f"`saving: {{scheme: {saving.scheme}}}` spares quantum calls, and the host alone makes none: give `qm` and "
+            "`region`, or leave `saving` out"
         )
     started = perf_counter()
     dt = dynamics.timestep_fs
