@@ -23,7 +23,7 @@ app = typer.Typer(
     no_args_is_help=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    add_completion=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 recipes_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
@@ -114,28 +114,20 @@ def run(
     if dry_run:
         _estimate(study, recipe)
         return
-    from solidqmmm.results.base import Result
     from solidqmmm.runfolder import RunFolder
 
     folder = RunFolder(out or _default_out(study_file))
-    if folder.prepare(study) and not force:
-        typer.echo(f"{study_file} is complete, nothing to do (--force runs it again)")
-        if ranks.is_root:
-            _conclude(Result.load(folder.result_file), folder)
-        return
-    executor = None if workers is None else _executor(recipe, workers, ranks_per_worker)
-    tasks = {} if executor is None else {"executor": executor}
-    with executor or nullcontext(), folder.withdrawn_on_failure():
-        with folder.stage("build"):
-            model = _built(study, folder.path)
-        with model:
-            with folder.stage("run"), cli_show.Progress(recipe.name, show=ranks.is_root) as progress:
-                result = recipe.run(model=model, workdir=folder.path, progress=progress, **tasks, **study.options)
-            folder.write_result(result)
+    with folder.locked():
+        if folder.prepare(study) and not force:
+            from solidqmmm.results.base import Result
+
+            typer.echo(f"{study_file} is complete, nothing to do (--force runs it again)")
             if ranks.is_root:
-                with folder.stage("figures"):
-                    folder.write_figures(_drawn_cluster(model) | recipe.figures(result))
-            _write_provenance(folder, study, model, result)  # last: it says that the run is complete
+                _conclude(Result.load(folder.result_file), folder)
+            return
+        executor = None if workers is None else _executor(recipe, workers, ranks_per_worker)
+        with executor or nullcontext():
+            result = _run(study, recipe, folder, {} if executor is None else {"executor": executor})
     if ranks.is_root:
         _conclude(result, folder)
 
@@ -183,15 +175,20 @@ def check(study_file: StudyFile, out: Out = None, allow_import: AllowImport = No
 
     folder = RunFolder(out or _default_out(study_file))
     options = dict(study.check)
-    with _built(study, folder.path) as model, cli_show.Progress("check", show=ranks.is_root) as progress:
+    with (
+        folder.locked(),
+        _built(study, folder.path) as model,
+        cli_show.Progress("check", show=ranks.is_root) as progress,
+    ):
         if "progress" in inspect.signature(check_boundary).parameters:
             options["progress"] = progress
         result = check_boundary(model, **options)
-    written = folder.write_result(result, "check.json")
-    if ranks.is_root:
-        from solidqmmm.plotting.check import plot_check
+        written = folder.write_result(result, "check.json")
+        if ranks.is_root:
+            from solidqmmm.plotting.check import plot_check
 
-        figures = folder.write_figures({"check": plot_check(result)})
+            figures = folder.write_figures({"check": plot_check(result)})
+    if ranks.is_root:
         cli_show.table(result.summary())
         cli_show.paths([("result", [written]), ("figure", figures)])
     if not result.passed:
@@ -286,6 +283,22 @@ def recipes_copy(
 
 
 # --- steps ----------------------------------------------------------------------------------------------------
+
+
+def _run(study, recipe, folder, tasks):
+    """Everything between a folder that is ready and one that is complete."""
+    with folder.withdrawn_on_failure():
+        with folder.stage("build"):
+            model = _built(study, folder.path)
+        with model:
+            with folder.stage("run"), cli_show.Progress(recipe.name, show=ranks.is_root) as progress:
+                result = recipe.run(model=model, workdir=folder.path, progress=progress, **tasks, **study.options)
+            folder.write_result(result)
+            if ranks.is_root:
+                with folder.stage("figures"):
+                    folder.write_figures(_drawn_cluster(model) | recipe.figures(result))
+            _write_provenance(folder, study, model, result)  # last: it says that the run is complete
+    return result
 
 
 def _default_out(study_file: Path) -> Path:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from solidqmmm import recipebook
-from solidqmmm.errors import StudyError
+from solidqmmm.errors import SolidQMMMError, StudyError
+from solidqmmm.folder_lock import NAME as LOCK
+from solidqmmm.folder_lock import FolderLock
 from solidqmmm.results.base import Result, write_atomically
 from solidqmmm.results.provenance import Provenance
 from solidqmmm.runtime import agree_on_failure, is_root, world
@@ -19,9 +24,21 @@ from solidqmmm.system.energy_table import read_energies
 from solidqmmm.system.potential import Potential, lammps_potentials_dir
 from solidqmmm.system.study import Study
 from solidqmmm.system.study_sections import beside
+from solidqmmm.system.whole_file import sweep
+
+logger = logging.getLogger(__name__)
 
 # Logs of engines that are made with the model, or that failed before the first evaluation.
 _LOGS = (".log", ".txt")
+# What a disk says that takes no more, and a cure.
+_OF_THE_DISK = {
+    errno.ENOSPC: "the disk is full: make room",
+    errno.EDQUOT: "the quota of the disk is used up: make room",
+    errno.EFBIG: "the file would be larger than is allowed (see `ulimit -f`)",
+    errno.EROFS: "the disk is read-only: mount it for writing, or give another folder with --out",
+    errno.EACCES: "a file may not be read or written: look at its owner and rights",
+    errno.EIO: "the disk does not work: look at the system's log",
+}
 
 
 class RunFolder:
@@ -61,6 +78,35 @@ class RunFolder:
         """Where engine evaluations are kept, so that a second run does not repeat them."""
         return self.path / "journal"
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Alone in the folder; collective, rank 0 holds the lock. Inside, what a full disk says is put into words.
+
+        Raises:
+            SolidQMMMError: If another process works there (says which); if the disk takes no more.
+        """
+        lock, error = None, None
+        try:
+            if is_root():
+                lock = FolderLock(self.path)
+                sweep(self.path)
+        except (OSError, SolidQMMMError) as caught:
+            error = caught
+        try:
+            agree_on_failure(world(), error)
+            yield
+        except OSError as caught:
+            code = caught.errno or _errno_in(str(caught))
+            if code not in _OF_THE_DISK:
+                raise
+            raise SolidQMMMError(
+                f"{_OF_THE_DISK[code]} ({caught}). What was computed is kept, and the same command goes on",
+                directory=self.path,
+            ) from caught
+        finally:
+            if lock is not None:
+                lock.release()
+
     def prepare(self, study: Study) -> bool:
         """Makes the folder ready for `study`; collective. True if the study was finished here before.
 
@@ -87,7 +133,7 @@ class RunFolder:
                     problems=differences,
                     directory=self.path,
                 )
-            return self.result_file.exists() and self.provenance_file.exists()
+            return self._is_complete()
         self.path.mkdir(parents=True, exist_ok=True)
         # study.yaml last of all: a folder with a study.yaml has everything that it names
         contents = {**asked.files, self.study_file.name: study_file.to_yaml(asked.mapping)}
@@ -96,11 +142,23 @@ class RunFolder:
             write_atomically(self.path / name, content)
         return False
 
+    def _is_complete(self) -> bool:
+        """Whether result and provenance are there and can be read; damaged ones are made again, from the journal."""
+        for file in (self.result_file, self.provenance_file):
+            try:
+                Result.load(file)
+            except FileNotFoundError:
+                return False
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                logger.warning("%s cannot be read (%s); going on from the journal", file, error)
+                return False
+        return True
+
     @contextmanager
     def withdrawn_on_failure(self) -> Iterator[None]:
         """Where the work inside fails before anything was computed, what `prepare` wrote is taken back, on rank 0.
 
-        So the folder accepts the corrected study. Anything but logs counts as computed.
+        So the folder accepts the corrected study. Anything but logs and records of the host counts as computed.
         """
         try:
             yield
@@ -111,7 +169,9 @@ class RunFolder:
 
     def _withdraw(self):
         there = {path for path in self.path.rglob("*") if path.is_file() and path.suffix not in _LOGS}
-        if there <= set(self._written):
+        # What is known of the host alone has a fingerprint of its own and serves other studies as well.
+        there -= {path for path in there if path.is_relative_to(self.path / "host")}
+        if there <= {*self._written, self.path / LOCK}:
             for path in self._written:
                 path.unlink(missing_ok=True)
 
@@ -119,7 +179,14 @@ class RunFolder:
         try:
             there = inputs_of(recipebook.load_study(self.study_file, allow_import=allow_import)).mapping
         except StudyError:  # of another version, or a file is gone: compare what is written
-            there = study_file.read(self.study_file).mapping
+            try:
+                there = study_file.read(self.study_file).mapping
+            except StudyError as error:
+                raise StudyError(
+                    f"{self.study_file} is damaged ({error}). If the folder is of this study, remove that file: the same "
+                    "command writes it again and goes on",
+                    directory=self.path,
+                ) from error
         contents = {name: self.path / name for name in asked.files}
         return Inputs(there, {name: path.read_bytes() for name, path in contents.items() if path.is_file()})
 
@@ -227,6 +294,12 @@ def _differences(present: Inputs, asked: Inputs) -> list[str]:
     ]
     changed = [name for name, content in asked.files.items() if present.files.get(name, content) != content]
     return lines + [f"the contents of {name} have changed" for name in changed]
+
+
+def _errno_in(text: str) -> int | None:
+    """The number that HDF5 hides in its words."""
+    found = re.search(r"errno = (\d+)", text)
+    return int(found[1]) if found else None
 
 
 def _said(flat: dict, key: str) -> str:

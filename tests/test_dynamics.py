@@ -304,13 +304,25 @@ def test_what_a_kill_leaves_of_a_trajectory_is_cut_off(tmp_path):
     with hybrid(None) as qmmm:
         run_dynamics(qmmm, steps=4, every=2, **where)
     whole = (tmp_path / "t.xyz").read_bytes()
-    later = whole[end_of_frame(tmp_path / "t.xyz", 2) :].replace(b"step=4", b"step=6")
+    later = whole[end_of_frame(tmp_path / "t.xyz", 2)[0] :].replace(b"step=4", b"step=6")
     (tmp_path / "t.xyz").write_bytes(
         whole + later + whole[:5000]
     )  # a frame after the checkpoint, and half of one
     with hybrid(None) as qmmm:
-        run_dynamics(qmmm, steps=8, every=2, resume=True, **where)
+        result = run_dynamics(qmmm, steps=8, every=2, resume=True, **where)
     assert [frame.info["step"] for frame in ase.io.read(tmp_path / "t.xyz", ":")] == [0, 2, 4, 6, 8]
+    assert not result.warnings
+
+
+def test_frames_that_are_lost_are_missed(tmp_path):
+    where = {"checkpoint": tmp_path / "c.npz", "trajectory": tmp_path / "t.xyz", **HOT}
+    with hybrid(None) as qmmm:
+        run_dynamics(qmmm, steps=4, every=2, **where)
+    (tmp_path / "t.xyz").write_bytes((tmp_path / "t.xyz").read_bytes()[:-1000])
+    with hybrid(None) as qmmm:
+        result = run_dynamics(qmmm, steps=6, every=2, resume=True, **where)
+    assert [frame.info["step"] for frame in ase.io.read(tmp_path / "t.xyz", ":")] == [0, 2, 6]
+    assert "lacks the frames after step 2 up to step 4" in result.warnings[0]
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 STAIRS = (
-    ("errors", "runtime", "shared_libraries", "data"),
+    ("errors", "runtime", "interruption", "shared_libraries", "data"),
     ("physics",),
     ("system",),
     ("results",),
@@ -18,7 +18,7 @@ STAIRS = (
     ("procedures",),
     ("plotting",),
     (
-        "schema_words", "recipebook", "runfolder", "cli", "cli_show", "cli_ranks", "cli_carve", "cli_finite_size", "cli_charge_states",
+        "schema_words", "recipebook", "folder_lock", "runfolder", "cli", "cli_show", "cli_ranks", "cli_carve", "cli_finite_size", "cli_charge_states",
         "cli_cracks", "recipes", "__main__",
     ),
 )  # fmt: skip

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from pathlib import Path
 
 import numpy as np
+
+from solidqmmm.system.whole_file import written_whole
 
 #: What reading a file raises that was damaged, or is another one than expected.
 DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
@@ -29,14 +30,5 @@ def write_npz(path: Path, fields: dict, *, durable: bool = True):
     Raises:
         OSError: If the disk is full or the folder cannot be written; no temporary file is left.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            np.savez(file, **fields)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(path, durable=durable) as temporary, temporary.open("wb") as file:
+        np.savez(file, **fields)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from solidqmmm.engines.npz_file import write_npz
 from solidqmmm.engines.protocols import Contribution
 from solidqmmm.errors import SolidQMMMError
 from solidqmmm.runtime import agree_on_failure, is_root, world
@@ -85,16 +85,7 @@ class DynamicsState:
             arrays |= {"given_at": self.at, "given_forces": self.given.forces}
             if self.given.virial is not None:
                 arrays["given_virial"] = self.given.virial
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with scratch.open("wb") as file:
-                np.savez(file, head=json.dumps(head), **arrays)
-                file.flush()
-                os.fsync(file.fileno())
-            scratch.replace(path)
-        finally:
-            scratch.unlink(missing_ok=True)
+        write_npz(path, {"head": json.dumps(head), **arrays})
 
     @classmethod
     def load(cls, path) -> DynamicsState:

@@ -10,6 +10,7 @@ from solidqmmm.results.fields import structure_record
 from solidqmmm.runtime import is_root
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.partition import Partition
+from solidqmmm.system.whole_file import written_whole
 
 
 def described(model) -> dict:
@@ -76,5 +77,6 @@ def stored_structure(crystal: Crystal, partition: Partition | None, workdir: Pat
 
         atoms = crystal.to_atoms()
         atoms.arrays = {key: value for key, value in atoms.arrays.items() if np.asarray(value).dtype != object}
-        ase.io.write(Path(workdir) / name, atoms, format="extxyz", parallel=False)
+        with written_whole(Path(workdir) / name) as temporary:
+            ase.io.write(temporary, atoms, format="extxyz", parallel=False)
     return record

@@ -156,6 +156,8 @@ class Run:
             self.trajectory = Trajectory(
                 trajectory, after=None if found is None else _last(found.series["step"])
             )
+            if found is not None:
+                self._look_for_gaps(found.series["step"])
         if found is None:
             T = self.settings["initial_temperature_K"]
             if T is not None:
@@ -179,6 +181,15 @@ class Run:
                 )
             self._restore(found)
             self.saved_step = None if found.half_step else found.step
+
+    def _look_for_gaps(self, steps):
+        """Says so if the trajectory lacks frames that it had: it was cut or removed."""
+        written = [int(step) for step in steps if step % self.frame_every == 0]
+        if written and self.trajectory.last_step < written[-1]:
+            self.warnings.append(
+                f"{self.trajectory.path.name} was cut: it lacks the frames after step {self.trajectory.last_step} up to "
+                f"step {written[-1]}, where the run was resumed"
+            )
 
     def _save_start(self, state):
         if self.checkpoint is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import ase.io
 import numpy as np
@@ -14,6 +13,7 @@ from solidqmmm.physics.geometry import distances_to_point, unwrapped
 from solidqmmm.physics.irreps import irreps
 from solidqmmm.physics.localized_modes import CM1_PER_THZ, Modes, kinds_of, squared_frequencies
 from solidqmmm.runtime import agree_on_failure, is_root, world
+from solidqmmm.system.whole_file import written_whole
 
 #: How far outside a band a mode must lie to be sought there, relative to the band's edge.
 MARGIN = 2e-4
@@ -139,8 +139,8 @@ def write_animation(path, crystal, positions, cell, centre, rows: list[dict], di
     error = None
     if is_root():
         try:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            Path(path).write_text(text.getvalue())
+            with written_whole(path) as temporary:
+                temporary.write_text(text.getvalue())
         except OSError as caught:
             error = caught
     agree_on_failure(world(), error)

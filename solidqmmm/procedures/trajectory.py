@@ -25,11 +25,16 @@ class Trajectory:
         path: The file; its folder is made when needed.
         after: Step up to which the frames of an existing file are kept, or None to start anew. What a kill left of an
             unfinished frame goes in either case.
+
+    Attributes:
+        last_step: Step of the last frame that was kept, -1 if there is none.
     """
 
     def __init__(self, path, *, after: int | None = None):
         self.path = Path(path)
+        self.last_step = -1
         self._on_root(lambda: self._begin(after))
+        self.last_step = world().bcast(self.last_step, root=0)
 
     def append(self, qmmm: QMMM, forces, *, step: int, energy: float | None = None, **info):
         """Adds one frame.
@@ -49,7 +54,8 @@ class Trajectory:
         if after is None or not self.path.exists():
             self.path.write_bytes(b"")
         else:
-            os.truncate(self.path, end_of_frame(self.path, after))
+            end, self.last_step = end_of_frame(self.path, after)
+            os.truncate(self.path, end)
 
     def _write(self, qmmm, positions, velocities, cell, forces, step, energy, info):
         crystal = qmmm.host.crystal
@@ -78,14 +84,14 @@ class Trajectory:
         agree_on_failure(world(), error)
 
 
-def end_of_frame(path, last_step: int) -> int:
-    """Length in bytes of the whole frames of an extxyz file up to `last_step`."""
-    end = 0
+def end_of_frame(path, last_step: int) -> tuple[int, int]:
+    """Length in bytes of the whole frames of an extxyz file up to `last_step`, and the step of the last of them (or -1)."""
+    end, last = 0, -1
     with Path(path).open("rb") as file:
-        while count := file.readline().strip():
+        while (count := file.readline().strip()).isdigit():
             step = re.search(rb"\bstep=(\d+)", file.readline())
             lines = [file.readline() for _ in range(int(count))]
             if step is None or int(step[1]) > last_step or (lines and not lines[-1].endswith(b"\n")):
                 break
-            end = file.tell()
-    return end
+            end, last = file.tell(), int(step[1])
+    return end, last

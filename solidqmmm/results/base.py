@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import sys
 import types
 import typing
@@ -18,6 +17,7 @@ from monty.json import MSONable
 
 from solidqmmm import __version__
 from solidqmmm.system.foreign_code import require_known_classes
+from solidqmmm.system.whole_file import written_whole
 
 LARGEST_INLINE_BYTES = 1_000_000
 
@@ -176,7 +176,7 @@ class Result(MSONable):
 
 def _loaded_class(dct: dict) -> type[Result] | None:
     """The result class that a mapping names, if it is of a module that is loaded already, such as a user's recipe."""
-    found = sys.modules.get(dct.get("@module"))
+    found = sys.modules.get(str(dct.get("@module")))
     for name in str(dct.get("@class")).split("."):
         found = getattr(found, name, None)
     return found if isinstance(found, type) and issubclass(found, Result) else None
@@ -193,16 +193,10 @@ def _imported(module: str):
 
 
 def write_atomically(path, text: str | bytes) -> Path:
-    """Writes a whole file or nothing: to a neighbour first, which then takes the name."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        scratch.write_bytes(text.encode() if isinstance(text, str) else text)
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
-    return path
+    """Writes a whole file or nothing."""
+    with written_whole(path) as temporary:
+        temporary.write_bytes(text.encode() if isinstance(text, str) else text)
+    return Path(path)
 
 
 def _short(value) -> str:
@@ -230,16 +224,10 @@ class _SideFile:
             return
         import h5py
 
-        scratch = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        scratch.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with h5py.File(scratch, "w") as file:
-                for name, array in self.arrays.items():
-                    text = array.dtype.kind == "U"
-                    file.create_dataset(name, data=array.astype("S") if text else array, compression="gzip")
-            os.replace(scratch, self.path)
-        finally:
-            scratch.unlink(missing_ok=True)
+        with written_whole(self.path) as temporary, h5py.File(temporary, "w") as file:
+            for name, array in self.arrays.items():
+                text = array.dtype.kind == "U"
+                file.create_dataset(name, data=array.astype("S") if text else array, compression="gzip")
 
 
 def _plain(value, side_file, name):
