@@ -60,3 +60,13 @@ def test_the_smallest_cell_of_the_example(tmp_path):
     journal = sorted((tmp_path / "journal").iterdir())
     assert run(study, tmp_path).routes == result.routes
     assert sorted((tmp_path / "journal").iterdir()) == journal
+
+
+@pytest.mark.slow
+def test_a_charge_that_no_vacancy_binds(tmp_path):
+    """V_Na with charge +1: the holes are in the valence band. pymatgen lists the sodium of the file first."""
+    study = recipebook.load_study(EXAMPLE / "study.yaml")
+    study = study.with_options(cells=[[2, 2, 2]], fit={"A": "fixed", "terms": [1]})
+    study = study.model_copy(update={"defect": study.defect.model_copy(update={"site": 0})})
+    result = run(study, tmp_path)
+    assert any("partly filled" in text and "2x2x2" in text for text in result.warnings)
