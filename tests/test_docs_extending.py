@@ -163,11 +163,7 @@ def test_regions_of_different_images_are_refused(crystal, engines):
 @pytest.mark.parametrize("name", ["morse_in_copper", "three_layers_silicon"])
 def test_scripts_print_what_the_pages_show(name, tmp_path):
     environment = os.environ | {"PYTHONPATH": str(STATIC), "OMP_NUM_THREADS": "1"}
-    for expected in ((STATIC / f"{name}.txt").read_text(), "read from the journal 8 times"):
-        done = subprocess.run(
-            [sys.executable, STATIC / f"{name}.py"], cwd=tmp_path, env=environment, text=True, capture_output=True, timeout=120
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        assert expected in done.stdout
-        if name != "morse_in_copper":
-            break
+    script = [sys.executable, STATIC / f"{name}.py"]
+    done = subprocess.run(script, cwd=tmp_path, env=environment, text=True, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout == (STATIC / f"{name}.txt").read_text()
