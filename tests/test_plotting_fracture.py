@@ -141,7 +141,7 @@ def test_trapping_is_marked_and_the_way_counts_from_the_start(tmp_path):
     np.testing.assert_allclose(np.unique(np.round(line.get_ydata(), 6)), [-3.3, 0.0, 3.3])
     marks = [mark.get_xdata()[0] for mark in ax.lines if mark.get_gid() == "trapping"]
     assert marks == pytest.approx([0.43 / 0.615, 0.91 / 0.615])
-    assert [text.get_text() for text in ax.texts] == ["$K_-$ 0.70", "$K_+$ 1.48"]
+    assert [text.get_text() for text in ax.texts] == ["$K_-$ 0.699", "$K_+$ 1.480"]
     save(ax, tmp_path)
     assert not [mark for mark in plot_tip(quasistatic()).lines if mark.get_gid() == "trapping"]
 

@@ -79,7 +79,7 @@ def plot_tip(*results, labels=None, ax=None):
         ax.set_ylabel("way of the tip (Å)")
         _widened(ax)
         if quasistatic:
-            ax.margins(x=0.12, y=0.12)
+            ax.margins(x=0.2, y=0.12)
             for result, colour in zip(results, _colours(results)):
                 _mark_trapping(ax, result, colour)
         else:
@@ -173,7 +173,7 @@ def _mark_trapping(ax, result, colour):
             x = load / result.K_griffith_MPa_sqrt_m
             ax.axvline(x, color=colour, lw=0.8, ls="--", gid="trapping")
             ax.annotate(
-                f"{name} {x:.2f}", (x, 1.0), xycoords=("data", "axes fraction"), xytext=(2 if side == "left" else -2, 0),
+                f"{name} {x:.3f}", (x, 1.0), xycoords=("data", "axes fraction"), xytext=(2 if side == "left" else -2, 0),
                 textcoords="offset points", ha=side, va="top", fontsize=7, color=colour,
             )  # fmt: skip
 
@@ -297,7 +297,7 @@ def _legend(figure, shots):
 
 
 def plot_maps(result):
-    """Mean opening stress and temperature over the crystal, in the second half of the run.
+    """Mean opening stress and temperature over the crystal, in the second half of the time that was asked for.
 
     Args:
         result: A FractureResult with maps.

@@ -159,7 +159,7 @@ class FractureResult(Result):
             rows.append((f"force error ({scheme})", f"{self.force_error_rms_eV_per_A:.3f} eV/A RMS on the core"))
         if self.stop_reason is not None:
             rows.append(("ended early", self.stop_reason))
-        return rows
+        return rows + [("warning", text) for text in self.warnings]
 
     def _dynamic_rows(self) -> list[tuple[str, str]]:
         rows = [("steps", f"{self.n_steps} of {self.timestep_fs:g} fs")]
