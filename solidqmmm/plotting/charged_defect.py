@@ -250,7 +250,8 @@ def _energy_limits(ax, energies, corrected, E_inf):
     shown = np.concatenate([energies, *corrected, [E_inf]])
     shown = shown[np.isfinite(shown)]
     room = 0.08 * max(np.ptp(shown), 1e-6)
-    ax.set_ylim(shown.min() - room, shown.max() + 1.6 * room)  # the number stands above E_inf, or below it
+    above = 1.6 + 1.5 * (len(corrected) - 1)  # the number stands above E_inf, or below it; the legend has more lines
+    ax.set_ylim(shown.min() - room, shown.max() + above * room)
 
 
 def _lengths_on_top(ax, points, x):

@@ -1,0 +1,30 @@
+"""Runs the GPAW study of the page on charged defects again: python docs/tutorial_runs/charged_gpaw.py [FOLDER]
+
+Takes some minutes on one core; with a folder it resumes there. Output and figure of the page are from an actual run.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from make import OUTPUTS, STATIC, printed, small
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "sodium_chloride_vacancy"
+
+
+def main(folder: Path):
+    for file in EXAMPLE.iterdir():
+        shutil.copy(file, folder)
+    (OUTPUTS / "charged_gpaw.txt").write_text(printed(folder, "run", "study.yaml", "--out", "out"))
+    small(folder / "out" / "figures" / "finite_size.png", STATIC / "charged_gpaw.png")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        main(Path(sys.argv[1]))
+    else:
+        with tempfile.TemporaryDirectory() as temporary:
+            main(Path(temporary))
