@@ -44,6 +44,7 @@ def test_a_cluster_of_whole_coordination_has_the_energy_of_the_periodic_crystal(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_periodic_plane_waves_have_the_published_energy():
     crystal = bulk("MgO", "rocksalt", a=LATTICE, cubic=True)
     vacancy = crystal * (2, 2, 2)
