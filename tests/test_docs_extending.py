@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from markdown_blocks import of_language
 
 from solidqmmm import QMMM, Crystal, LammpsEngine, Potential, Subtractive, carve
 from solidqmmm.engines.journal import journaled
@@ -167,3 +169,23 @@ def test_scripts_print_what_the_pages_show(name, tmp_path):
     done = subprocess.run(script, cwd=tmp_path, env=environment, text=True, capture_output=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout == (STATIC / f"{name}.txt").read_text()
+
+
+# --- the recipe -----------------------------------------------------------------------------------------------
+
+
+def test_recipe_of_the_page_gives_what_the_page_shows(tmp_path):
+    study = next(block for block in of_language("yaml") if block.page.name == "recipes.md")
+    (tmp_path / "study.yaml").write_text(study.text)
+    shutil.copy(STATIC / "bond_length.py", tmp_path)
+    shutil.copy(STATIC.parents[1] / "examples" / "silicon_vacancy" / "Si.cif", tmp_path)
+    words = [Path(sys.executable).with_name("solidqmmm"), "run", "study.yaml", "--out", "carbon"]
+    done = subprocess.run(words, cwd=tmp_path, text=True, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout == (STATIC / "bond_length.txt").read_text()
+
+
+def test_a_copied_recipe_is_a_recipe_of_ones_own(tmp_path, call, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert call("recipes", "copy", "single_point", "my_recipe.py")[0] == 0
+    assert call("recipes", "show", "my_recipe.py")[1] == call("recipes", "show", "single_point")[1]
