@@ -17,9 +17,10 @@ Reference: N. Bernstein, J. R. Kermode and G. Csanyi, Rep. Prog. Phys. 72, 02650
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from solidqmmm.physics.geometry import distances_to_point
 from solidqmmm.procedures.build import Model
@@ -41,13 +42,13 @@ STUDY_SECTION = "relax"
 def run(
     *,
     model: Model,
-    fmax: float = 0.02,
-    max_qm_calls: int = 60,
+    fmax: Annotated[float, Field(gt=0)] = 0.02,
+    max_qm_calls: Annotated[int, Field(gt=0)] = 60,
     algorithm: Literal["micro", "fire", "cg"] = "micro",
-    rattle: float = 0.05,
-    trust_radius: float = 0.15,
+    rattle: Annotated[float, Field(ge=0)] = 0.05,
+    trust_radius: Annotated[float, Field(gt=0)] = 0.15,
     chemical_potentials: dict[str, float] | None = None,
-    shells: int = 3,
+    shells: Annotated[int, Field(ge=0)] = 3,
     workdir: Path | None = None,
     progress=None,
 ) -> DefectRelaxationResult:

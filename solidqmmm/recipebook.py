@@ -177,7 +177,7 @@ def options_of(function, title: str, handed_in=HANDED_IN) -> type[BaseModel]:
         default = ... if parameter.default is parameter.empty else parameter.default
         fields[name] = (hints[name], default)
     try:
-        return create_model(title, __config__=ConfigDict(extra="forbid", frozen=True), **fields)
+        return create_model(title, __config__=ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False), **fields)
     except PydanticSchemaGenerationError as error:
         reason = str(error).splitlines()[0]
         raise ValueError(

@@ -29,7 +29,7 @@ _BASIS_NAME = re.compile(r"[A-Za-z0-9][\w+*(),. -]*")
 class GPAWSettings(BaseModel):
     """`qm: {engine: gpaw, ...}`. Fields are those of `GPAWEngine`; `extra` holds further keywords of GPAW."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     FEELS_CHARGES: ClassVar[bool] = True
 
     engine: Literal["gpaw"]
@@ -76,7 +76,7 @@ class GPAWSettings(BaseModel):
 class PySCFSettings(BaseModel):
     """`qm: {engine: pyscf, ...}`. Fields are those of `PySCFEngine`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     FEELS_CHARGES: ClassVar[bool] = True
 
     engine: Literal["pyscf"]
@@ -110,7 +110,7 @@ class PySCFSettings(BaseModel):
 class LammpsSettings(BaseModel):
     """`qm: {engine: lammps, ...}`. Fields are those of `Potential`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     engine: Literal["lammps"]
     pair_style: str
@@ -154,7 +154,7 @@ class ASESettings(BaseModel):
     spelling of `calculator` and `arguments` only, since the calculator's own are not known beforehand.
     """
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
     engine: Literal["ase"]
     calculator: str = Field(description="import path, such as tblite.ase:TBLite", pattern=r"^[\w.]+:\w+$")
@@ -188,7 +188,7 @@ class ClassicalFieldSettings(BaseModel):
     It answers in milliseconds what an additive coupling asks of an engine: for tests, tutorials and trying a study out.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     FEELS_CHARGES: ClassVar[bool] = True
 
     engine: Literal["classical_field"]

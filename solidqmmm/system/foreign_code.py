@@ -80,7 +80,7 @@ def import_problems(raw: dict, permitted: Iterable[str] = ()) -> list[Problem]:
     return [
         Problem(path, _refusal(calculator))
         for path, calculator in _calculators(raw, ())
-        if not is_permitted(calculator, permitted)
+        if ":" in calculator and not is_permitted(calculator, permitted)  # without, it is no import path
     ]
 
 

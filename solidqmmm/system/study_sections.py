@@ -16,9 +16,9 @@ Vector = tuple[float, float, float]
 
 
 class Section(BaseModel):
-    """Base of all sections: unknown keys are errors, and nothing changes after validation."""
+    """Base of all sections: unknown keys are errors, numbers are finite, and nothing changes after validation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _checked_element(symbol):
