@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-import signal
+import shlex
 import sys
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from solidqmmm import __version__, cli_show
+from solidqmmm import __version__, cli_show, interruption
 from solidqmmm.cli_charge_states import charge_states
 from solidqmmm.cli_cracks import cracks
 from solidqmmm.cli_finite_size import finite_size
@@ -399,29 +399,41 @@ def main(arguments: list[str] | None = None) -> int:
         os.environ.setdefault(variable, "1")  # before numpy: more BLAS threads per rank make GPAW slower
     os.environ.setdefault("MPLBACKEND", "Agg")
     ranks.silence_all_but_root()
-    before = signal.signal(signal.SIGINT, _interrupted)
-    try:
-        code = app(args=arguments, prog_name="solidqmmm", standalone_mode=False)
-    except SystemExit as leaving:
-        code = leaving.code
-    except Exception as problem:
-        if hasattr(problem, "show") and hasattr(problem, "exit_code"):  # wrong usage of the command line
-            problem.show()
-            code = problem.exit_code
-        else:
-            code = ranks.leave(problem)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    command = shlex.join(["solidqmmm", *(sys.argv[1:] if arguments is None else arguments)])
+    with interruption.watched(ended=lambda _: _interrupted(command), stopping=_stopping):
+        try:
+            code = app(args=arguments, prog_name="solidqmmm", standalone_mode=False)
+            if code == 130:  # typer's word for a KeyboardInterrupt, of whatever signal
+                _interrupted(command)
+                code = interruption.exit_code()
+        except SystemExit as leaving:
+            code = leaving.code
+        except Exception as problem:
+            if hasattr(problem, "show") and hasattr(problem, "exit_code"):  # wrong usage of the command line
+                problem.show()
+                code = problem.exit_code
+            else:
+                code = ranks.leave(problem)
     with suppress(OSError, ValueError):  # a reader that has gone, as in `solidqmmm cite DIR | head`
         sys.stdout.flush()
     sys.exit(code or 0)
 
 
-def _interrupted(_signal, _frame):
-    """Ends at once. An exception would be lost inside LAMMPS's callbacks, and every file is whole at any time."""
-    typer.secho("\ninterrupted; the same command goes on from here", fg=typer.colors.RED, err=True)
+def _interrupted(command: str):
+    """Says how to go on. Every file is whole at any time."""
+    from solidqmmm.folder_lock import release_all
+
+    release_all()
+    _say(f"\ninterrupted; the same command goes on from here: {command}")
+
+
+def _stopping(_signal):
+    _say("\nstopping at the next whole step, for a checkpoint; a second signal ends at once")
+
+
+def _say(text: str):
+    typer.secho(text, fg=typer.colors.RED, err=True)
     sys.stderr.flush()
-    os._exit(130)
 
 
 if __name__ == "__main__":

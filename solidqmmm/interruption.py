@@ -48,7 +48,9 @@ def heeded() -> Iterator[None]:
 
 
 def due(communicator) -> bool:
-    """Whether to stop; collective, True on all ranks when the signal has reached one of them."""
+    """Whether to stop, where somebody heeds it; collective, True on all ranks when the signal has reached one of them."""
+    if not _heeding:
+        return False
     mine = requested() or 0
     if communicator.Get_size() == 1:
         return mine > 0

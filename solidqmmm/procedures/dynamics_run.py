@@ -5,7 +5,7 @@ What it computes, and why it resumes to the last bit: `dynamics`.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 from ase.data import atomic_numbers
 from ase.units import _amu, _e
 
+from solidqmmm import interruption
 from solidqmmm.errors import EngineError, SolidQMMMError
 from solidqmmm.physics.thermal_velocities import thermal_velocities
 from solidqmmm.procedures.checkpoint import DynamicsState
@@ -269,7 +270,14 @@ class Run:
     # --- the loop ---------------------------------------------------------------------------------------------
 
     def go(self):
-        """Step by step to the end; attendants, rows, frames, callbacks and checkpoints where they are due."""
+        """Step by step to the end; attendants, rows, frames, callbacks and checkpoints where they are due.
+
+        With a checkpoint, a signal ends it at the next whole step, or before the next call of the correction.
+        """
+        with nullcontext() if self.checkpoint is None else interruption.heeded():
+            self._go()
+
+    def _go(self):
         while True:
             self._attend()
             last = self.step >= self.steps or self.stop_reason is not None
@@ -283,6 +291,10 @@ class Run:
                     self._restore(state)
             if last:
                 return
+            if self.checkpoint is not None and interruption.due(self.host.session.communicator):
+                if self.step != self.saved_step:
+                    self._state().save(self.checkpoint)
+                raise interruption.Interruption
             self._advance()
 
     def _attend(self):

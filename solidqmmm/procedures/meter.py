@@ -6,6 +6,7 @@ from time import perf_counter
 
 import numpy as np
 
+from solidqmmm import interruption
 from solidqmmm.engines.protocols import Contribution
 from solidqmmm.errors import EngineError
 from solidqmmm.runtime import agree_on_failure
@@ -67,6 +68,8 @@ class Meter:
             return self.given
         error, started = None, perf_counter()
         try:
+            if self.moving and interruption.due(self.host.session.communicator):
+                raise interruption.Interruption
             given = self.scheme.evaluate(positions, cell, host_forces)
             if not np.isfinite(given.forces).all():
                 raise EngineError("the correction gave forces that are not finite: look at the engine's log")
