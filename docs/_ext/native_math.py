@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 
 from docutils import nodes
@@ -13,7 +14,8 @@ logger = logging.getLogger(__name__)
 
 
 def _mathml(node, *, as_block: bool) -> str:
-    code = node.astext().strip()
+    # docutils reads the two arguments of \tfrac12 as the number 12.
+    code = re.sub(r"(\\[td]?frac)(\d)(\d)", r"\1{\2}{\3}", node.astext().strip())
     try:
         return tex2mathml(code, as_block=as_block)
     except MathError as error:

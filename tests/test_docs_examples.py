@@ -1,4 +1,4 @@
-"""The example engine and the example coupling of the documentation keep what it says an engine and a coupling owe."""
+"""Examples of the documentation that others build on: engine, coupling, recipe, and its table of Madelung's constants."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from markdown_blocks import of_language
 from solidqmmm import QMMM, Crystal, LammpsEngine, Potential, Subtractive, carve
 from solidqmmm.engines.journal import journaled
 from solidqmmm.engines.protocols import Engine
+from solidqmmm.physics.ewald import COULOMB
+from solidqmmm.physics.madelung import madelung_constant, site_potentials_of
 from solidqmmm.procedures.carve import complete_partition
 from solidqmmm.procedures.select import grown_by_hops, partition_from, within_radius
 from solidqmmm.system.bonds import BondRules
@@ -189,3 +191,42 @@ def test_a_copied_recipe_is_a_recipe_of_ones_own(tmp_path, call, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert call("recipes", "copy", "single_point", "my_recipe.py")[0] == 0
     assert call("recipes", "show", "my_recipe.py")[1] == call("recipes", "show", "single_point")[1]
+
+
+# --- the constants --------------------------------------------------------------------------------------------
+
+CUBES = {
+    "simple cubic": np.eye(3),
+    "face-centred cubic": np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]]) / 2,
+    "body-centred cubic": np.array([[-1, 1, 1], [1, -1, 1], [1, 1, -1]]) / 2,
+}
+# Cell of edge 1, where the ions are, their charges, distance between nearest neighbours.
+IONIC = {
+    "rocksalt": ("face-centred cubic", (0, 0.5), (1, -1), 0.5),
+    "caesium chloride": ("simple cubic", (0, 0.5), (1, -1), 3**0.5 / 2),
+    "zincblende": ("face-centred cubic", (0, 0.25), (1, -1), 3**0.5 / 4),
+    "fluorite": ("face-centred cubic", (0, 0.25, 0.75), (2, -1, -1), 3**0.5 / 4),
+}
+
+
+def rows_of_conventions(names):
+    """The numbers of the table rows that begin with the names."""
+    page = (STATIC.parent / "conventions.md").read_text()
+    for name in names:
+        row = next(line for line in page.splitlines() if line.startswith(f"| {name}"))
+        yield name, [float(cell) for cell in row.strip("| ").split("|")[1:]]
+
+
+def test_alpha_of_every_lattice_on_the_page():
+    for name, (by_volume, by_edge) in rows_of_conventions(CUBES):
+        assert madelung_constant(CUBES[name]) == pytest.approx(by_volume, abs=6e-6)
+        assert madelung_constant(CUBES[name], length=1.0) == pytest.approx(by_edge, abs=6e-6)
+
+
+def test_madelung_constant_of_every_crystal_on_the_page():
+    for name, (by_neighbours, by_edge) in rows_of_conventions(IONIC):
+        cell, places, charges, distance = IONIC[name]
+        phi = site_potentials_of(np.outer(places, np.ones(3)), charges, CUBES[cell])
+        energy = 0.5 * np.dot(charges, phi) / COULOMB
+        assert -energy * distance == pytest.approx(by_neighbours, abs=6e-6)
+        assert -energy == pytest.approx(by_edge, abs=6e-6)
