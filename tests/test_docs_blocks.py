@@ -192,7 +192,7 @@ def parsed(words):
 
 @by_place(SHELL)
 def test_commands_and_their_options_exist(block):
-    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M)
     for words in block.commands():
         if words[0] == "mpiexec":
             words = words[3:]
