@@ -10,6 +10,7 @@ import numpy as np
 from solidqmmm.errors import StudyError
 from solidqmmm.procedures.cell_series import CellOutcome, cell_name, cell_series
 from solidqmmm.procedures.host_dielectric import model_dielectric
+from solidqmmm.procedures.lattice_stability import require_stable_lattice
 from solidqmmm.procedures.mott_littleton import mott_littleton_route
 from solidqmmm.procedures.potential_routes import potential_routes
 from solidqmmm.procedures.size_routes import MOTT_LITTLETON
@@ -51,11 +52,14 @@ def charged_cells(
 
     Raises:
         StudyError: Without cells, or without a dielectric tensor where none can be computed.
+        PolarizationCatastrophe: If ions are to relax in a crystal whose dipoles make its lattice unstable.
     """
     if not cells:
         raise StudyError(
             "charged: give `cells`, a list of supercells such as [[2, 2, 2], [3, 3, 3], [4, 4, 4]], or `energies`, a table"
         )
+    if ions == "relaxed":
+        require_stable_lattice(model)
     own, what = model_dielectric(model, ions)
     warnings = [text for text in model.warnings() if ions == "relaxed" or "pressure" not in text]
     if isinstance(dielectric, str) and dielectric == "auto":
