@@ -227,6 +227,19 @@ def test_files_that_a_page_names_are_there(page):
         assert (page.parent / source).exists(), source
 
 
+@cache
+def sources() -> str:
+    folders = ("solidqmmm", "recipes", "docs/_static")
+    return "".join(file.read_text() for folder in folders for file in (ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_quantities_that_a_page_names_are_there(page):
+    suffixes = "eV|eV_per_A|e|A|A3|GPa|THz|K|MPa_sqrt_m|J_per_m2|reason"
+    for name in re.findall(rf"(?<!`)`(\w+_(?:{suffixes}))`", page.read_text()):
+        assert re.search(rf"\b{name}\b", sources()) or name.startswith("_"), name
+
+
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory):
     """A folder with the structures and tables of the examples, and the recipe of the page about recipes."""
