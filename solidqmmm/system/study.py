@@ -121,7 +121,7 @@ class Study(Section):
         """
         mapping = dict(mapping)
         given = None
-        if not isinstance(mapping.get("structure"), dict | str | Path | None):
+        if not isinstance(mapping.get("structure"), dict | list | tuple | str | int | float | Path | None):
             given = Crystal.of(mapping["structure"])
             mapping["structure"] = {"file": "structure.json", "cell": "as_given"}
         source = Source(study_file.plain(mapping), {}, Path(folder))

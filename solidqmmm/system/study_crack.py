@@ -194,7 +194,7 @@ class SavingSection(Section):
     @model_validator(mode="before")
     @classmethod
     def _usual_steps(cls, given):
-        if isinstance(given, dict) and given.get("steps") is None and given.get("scheme") in _STEPS:
+        if isinstance(given, dict) and given.get("steps") is None and str(given.get("scheme")) in _STEPS:
             return {**given, "steps": _STEPS[given["scheme"]]}
         return given
 
