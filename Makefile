@@ -13,12 +13,13 @@ BIN := .venv/bin
 RUN = env PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow bench docs lint clean
+.PHONY: help setup demo test test-slow test-faults bench docs lint clean
 
 help:
 	@echo 'make demo        a silicon vacancy, GPAW in a crystal that LAMMPS drives; table and figures in $(OUT)/'
 	@echo 'make test        the test suite'
 	@echo 'make test-slow   the tests that take minutes each'
+	@echo 'make test-faults 100 runs killed at random, gone on with and compared (ARGS="--kills 12": fewer)'
 	@echo 'make bench       the speed and memory figures of tests/benchmarks'
 	@echo 'make docs        the documentation, docs/_build/html'
 	@echo 'make lint        ruff'
@@ -35,6 +36,9 @@ test: setup
 
 test-slow: setup
 	@$(RUN) $(BIN)/python -m pytest -m slow $(ARGS)
+
+test-faults: setup
+	@$(RUN) $(BIN)/python tests/faults/run.py $(ARGS)
 
 bench: setup
 	@$(RUN) $(BIN)/python tests/benchmarks/run.py
