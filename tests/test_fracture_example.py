@@ -91,7 +91,9 @@ def test_trapping_with_a_quantum_tip(tmp_path):
 def test_gpaw_at_the_tip(tmp_path):
     """The first steps: GPAW's forces go through the springs, and the ledger closes."""
     pytest.importorskip("gpaw")
-    result = ran("gpaw", tmp_path / "run", dynamics={"time_ps": 0.02})
+    load = recipebook.load_study(EXAMPLE / "gpaw.yaml").options["crack"].load
+    load = load.model_copy(update={"hold_ps": 0.0})  # the ramp begins, and the run ends on the way
+    result = ran("gpaw", tmp_path / "run", dynamics={"time_ps": 0.02}, crack={"load": load})
     assert result.n_steps == 20
     assert 2 <= result.qm_calls <= 6
     assert 15 <= result.n_qm_atoms["min"] <= 30
