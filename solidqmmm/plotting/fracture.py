@@ -181,7 +181,7 @@ def _mark_trapping(ax, result, colour):
 def _mark_critical(ax, result, rising: bool):
     """Griffith's load, and from where the tip runs, or that it does not."""
     griffith = result.G_griffith_J_per_m2
-    if rising:
+    if rising and ax.get_xlim()[0] - 0.5 < griffith < ax.get_xlim()[1]:
         ax.axvline(griffith, color=GUIDE, lw=0.7, ls=":")
         ax.annotate(
             "Griffith", (griffith, 0.97), xycoords=("data", "axes fraction"), xytext=(3, 0), textcoords="offset points",
@@ -191,7 +191,7 @@ def _mark_critical(ax, result, rising: bool):
     if start is None:
         most = max((row.get("G_J_per_m2", np.nan) for row in result.tip), default=np.nan)
         words = f"does not run up to {most:.1f} J/m²" if np.isfinite(most) else "does not run"
-        ax.text(0.97, 0.5, words, transform=ax.transAxes, ha="right", va="center", color=INK)
+        ax.text(0.97, 0.93, words, transform=ax.transAxes, ha="right", va="top", color=INK)
         return
     x = start["G_J_per_m2" if rising else "time_ps"]
     ax.axvline(x, color=FAIL, lw=1.0, ls="--", gid="critical")
