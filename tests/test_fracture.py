@@ -281,3 +281,13 @@ def test_options_are_shown_in_words(call):
     lines = {line.split()[0]: line for line in out.splitlines() if line.startswith("  ")}
     assert "number ≥ 0, or list of number ≥ 0" in lines["crack.load.K"]
     assert "linear / uniform" in lines["stadium.profile"]
+
+
+def test_atoms_that_fly_apart_end_in_words_and_leave_the_checkpoint(study, call, tmp_path):
+    changes = {"dynamics": {"time_ps": 6.0, "timestep_fs": 30.0}, "crack": {"load": {"G": 4.0, "rate_per_ps": None}}}
+    code, _, err = call("run", study(stadium={"gamma_max_per_ps": 1.0}, **changes), "--out", tmp_path / "run")
+    assert code == 1
+    assert "shorter time step" in err
+    assert "last good state" in err
+    assert (tmp_path / "run" / "checkpoint.npz").exists()
+    assert not (tmp_path / "run" / "result.json").exists()

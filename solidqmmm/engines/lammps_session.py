@@ -122,6 +122,8 @@ class LammpsSession:
     def _translated(self, error: Exception, line: str) -> EngineError:
         words = re.sub(r"\s*\(src/[^)]*\)", "", str(error)).strip()
         hint = ""
+        if "Lost atoms" in words or "Non-numeric" in words:
+            hint = "\n  atoms flew apart: take a shorter time step, or look for atoms that overlap at the start"
         if match := re.search(r"Unrecognized (pair|kspace|fix|compute) style '([^'\n]+)'", words):
             near = get_close_matches(match[2], self.lmp.available_styles(match[1]), n=3)
             hint = (
