@@ -18,8 +18,8 @@ STAIRS = (
     ("procedures",),
     ("plotting",),
     (
-        "schema_words", "recipebook", "folder_lock", "runfolder", "cli", "cli_show", "cli_ranks", "cli_carve", "cli_finite_size",
-        "cli_charge_states", "cli_cracks", "recipes", "__main__",
+        "schema_words", "recipebook", "folder_lock", "runfolder", "cli", "cli_show", "cli_ranks", "cli_carve",
+        "cli_finite_size", "cli_charge_states", "cli_cracks", "recipes", "__main__",
     ),
 )  # fmt: skip
 HEIGHT = {name: height for height, step in enumerate(STAIRS) for name in step}
