@@ -216,11 +216,15 @@ def test_commands_within_sentences_exist(page):
         assert {word for word in words if word.startswith("-")} <= options, f"solidqmmm {said}"
 
 
+# What commands make; not in a fresh checkout.
+MADE = {"docs/_build/html/index.html", "tests/benchmarks/results.json"}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_that_a_page_names_are_there(page):
     text = page.read_text()
     for name in re.findall(r"`((?:examples|tests|docs|recipes|solidqmmm|\.config)/[\w./-]+\w)`", text):
-        assert (ROOT / name).exists() or any(ROOT.glob(f"{name}*")), name
+        assert name in MADE or (ROOT / name).exists() or any(ROOT.glob(f"{name}*")), name
     for link in re.findall(r"\]\((?!https?:|#)([\w./-]+\.\w+)", text):
         assert (page.parent / link).exists(), link
     for source in re.findall(r'src="([^"]+)"', text):
