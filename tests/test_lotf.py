@@ -171,7 +171,7 @@ def test_a_stadium_counts_the_corrected_path_only():
                 pass
 
             def act(self, step, run):
-                kinetic.append(run.kinetic_energy())
+                kinetic.append(run.host.kinetic_energy())
                 seen.append(stadium.work(run.host))
 
             def state(self):

@@ -282,6 +282,10 @@ class LammpsHost:
         self.evaluate()
         return self.session.potential_energy()
 
+    def kinetic_energy(self) -> float:
+        """Kinetic energy of all atoms in eV."""
+        return self.session.thermo("ke") * self.session.scale["energy"]
+
     def excluded_pair_energy(self) -> float:
         """Energy in eV of the short-ranged pair terms between excluded atoms and the rest; it is part of `energy()`."""
         self.evaluate()

@@ -17,9 +17,9 @@ and N. D. Drummond, Phys. Rev. E 83, 066706 (2011).
 from __future__ import annotations
 
 import numpy as np
-from ase.units import _amu, _e, kB
+from ase.units import kB
 
-_KINETIC = _amu * 1e4 / _e  # amu angstrom^2/ps^2 in eV
+from solidqmmm.physics.thermal_velocities import AMU_A2_PER_PS2
 
 
 def standard_error(series) -> float | None:
@@ -64,7 +64,7 @@ def binned_temperature(velocities, masses, distances, edges) -> tuple[np.ndarray
     Returns:
         Temperatures in K, nan where a bin is empty, and numbers of atoms, shape=(b,) each.
     """
-    energy = 0.5 * _KINETIC * np.asarray(masses) * (np.asarray(velocities) ** 2).sum(axis=1)
+    energy = 0.5 * AMU_A2_PER_PS2 * np.asarray(masses) * (np.asarray(velocities) ** 2).sum(axis=1)
     atoms, _ = np.histogram(distances, edges)
     total, _ = np.histogram(distances, edges, weights=energy)
     with np.errstate(invalid="ignore"):

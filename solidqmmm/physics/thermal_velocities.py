@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from ase.units import _amu, _e, kB
 
-# amu angstrom^2/ps^2 in eV.
-_KINETIC = _amu * 1e4 / _e
+AMU_A2_PER_PS2 = _amu * 1e4 / _e  # in eV: what masses times squared velocities are
 
 
 def thermal_velocities(masses, temperature_K: float, seed: int, mobile=None) -> np.ndarray:
@@ -28,5 +27,5 @@ def thermal_velocities(masses, temperature_K: float, seed: int, mobile=None) -> 
     if mobile.sum() > 1:
         v[mobile] -= (masses * v).sum(axis=0) / masses[mobile].sum()
     freedoms = 3 * mobile.sum() - 3 * mobile.all()
-    kinetic = 0.5 * _KINETIC * (masses * v**2).sum()
+    kinetic = 0.5 * AMU_A2_PER_PS2 * (masses * v**2).sum()
     return v * np.sqrt(0.5 * freedoms * kB * temperature_K / kinetic) if kinetic > 0 else v

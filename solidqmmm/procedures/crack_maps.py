@@ -8,10 +8,11 @@ the grid it is the mean over the atoms in it. Temperatures are kinetic.
 from __future__ import annotations
 
 import numpy as np
-from ase.units import GPa, _amu, _e, kB
+from ase.units import GPa, kB
+
+from solidqmmm.physics.thermal_velocities import AMU_A2_PER_PS2
 
 COMPUTE = "solidqmmm_stress"
-_KINETIC = _amu * 1e4 / _e  # amu angstrom^2/ps^2 in eV
 _COMPONENTS = ("xx", "yy", "xy")
 _COLUMNS = {"xx": 0, "yy": 1, "xy": 3}
 
@@ -57,7 +58,7 @@ class CrackMaps:
 
         add("atoms", None)
         add("mobile", None, run.mobile)
-        heat = run.masses * (velocities**2).sum(axis=1) * _KINETIC
+        heat = run.masses * (velocities**2).sum(axis=1) * AMU_A2_PER_PS2
         add("heat", heat, run.mobile)
         for name in _COMPONENTS:
             add(name, stress[:, _COLUMNS[name]])

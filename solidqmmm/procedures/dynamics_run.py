@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 from ase.data import atomic_numbers
-from ase.units import _amu, _e
 
 from solidqmmm import interruption
 from solidqmmm.errors import EngineError, SolidQMMMError
-from solidqmmm.physics.thermal_velocities import thermal_velocities
+from solidqmmm.physics.thermal_velocities import AMU_A2_PER_PS2, thermal_velocities
 from solidqmmm.procedures.checkpoint import DynamicsState
 from solidqmmm.procedures.describe import engine_in_words
 from solidqmmm.procedures.meter import Meter
@@ -23,7 +22,6 @@ from solidqmmm.procedures.trajectory import Trajectory
 from solidqmmm.results.dynamics import DynamicsResult
 
 _COLUMNS = ("step", "temperature", "potential", "kinetic")
-_KINETIC = _amu * 1e4 / _e  # amu angstrom^2/ps^2 in eV
 _LARGEST_SEED = 900_000_000  # LAMMPS's limit
 
 
@@ -98,10 +96,6 @@ class Run:
     def stop(self, reason: str):
         """Ends the run after this step, with the result so far."""
         self.stop_reason = self.stop_reason or reason
-
-    def kinetic_energy(self) -> float:
-        """Kinetic energy of all mobile atoms in eV."""
-        return self.host.session.thermo("ke") * self.host.session.scale["energy"]
 
     # --- LAMMPS -----------------------------------------------------------------------------------------------
 
@@ -378,7 +372,7 @@ class Run:
         potential = self.host.energy()
         if not has_energy:
             potential += self.meter.work
-        kinetic = self.kinetic_energy()
+        kinetic = self.host.kinetic_energy()
         for name, value in zip(_COLUMNS, (self.step, temperature, potential, kinetic), strict=True):
             self.series[name].append(value)
         if self.trajectory is not None and (self.step % self.frame_every == 0 or self.step >= self.steps):
@@ -408,7 +402,7 @@ class Run:
 
     def _impulse(self) -> np.ndarray:
         """Momentum that the correction has given to the crystal in amu angstrom/ps, shape=(3,)."""
-        return self.meter.impulse * self.settings["timestep_fs"] * 1e-3 / _KINETIC
+        return self.meter.impulse * self.settings["timestep_fs"] * 1e-3 / AMU_A2_PER_PS2
 
     def result(self) -> DynamicsResult:
         """The rows so far as a result."""

@@ -19,11 +19,6 @@ def host_potential(qmmm) -> float:
     return energy
 
 
-def kinetic_energy(host) -> float:
-    """Kinetic energy of all atoms in eV."""
-    return host.session.thermo("ke") * host.session.scale["energy"]
-
-
 def effective_potential(run) -> float:
     """E_MM - W_corr in eV."""
     own = host_potential(run.qmmm)  # evaluates, and the meter with it
@@ -51,7 +46,7 @@ class EnergyLedger:
     def at_start(self, step: int, qmmm):
         """A callback of `run_dynamics`: takes down, at step 0, where the run starts from."""
         if step == 0:
-            self._start = {"kinetic": kinetic_energy(qmmm.host), "potential": host_potential(qmmm)}
+            self._start = {"kinetic": qmmm.host.kinetic_energy(), "potential": host_potential(qmmm)}
 
     def begin(self, run):
         del run
@@ -64,7 +59,7 @@ class EnergyLedger:
         """A row at the present step."""
         row = {
             "time_ps": run.time_ps,
-            "kinetic_change": kinetic_energy(run.host) - self._start["kinetic"],
+            "kinetic_change": run.host.kinetic_energy() - self._start["kinetic"],
             "host_potential_change": host_potential(run.qmmm) - self._start["potential"],
             "load_work": 0.0 if self.load is None else self.load.work_eV,
         }
