@@ -38,6 +38,28 @@ def test_tip_is_where_the_field_has_its_tip(crack, tracker, steps):
     assert len(found.atoms) == 2 * crack.repeats == 2 * len(found.profile)
 
 
+def test_the_next_bond_is_as_long_as_the_halves_are_apart(crack, tracker):
+    """Bonds of the shuffle set are normal to the crack plane."""
+    positions, bond = crack.perfect.positions.copy(), 5.43095 * np.sqrt(3) / 4
+    assert tracker.next_bond_length(positions, crack.tip[0]) == pytest.approx(bond, abs=1e-9)
+    positions[positions[:, 1] > crack.tip[1], 1] += 0.3
+    assert tracker.next_bond_length(positions, crack.tip[0]) == pytest.approx(bond + 0.3, abs=1e-9)
+    positions[positions[:, 0] < crack.tip[0], 1] = 0.0  # what is behind does not count
+    assert tracker.next_bond_length(positions, crack.tip[0]) == pytest.approx(bond + 0.3, abs=1e-9)
+    assert tracker.next_bond_length(positions, positions[:, 0].max()) is None
+
+
+def test_what_was_found_last_is_found_again_only_at_the_same_positions(crack, tracker):
+    load = crack.griffith
+    here, ahead = (crack.cracked(load, x).positions for x in (crack.tip[0], crack.tip[0] + 2 * tracker.bond_spacing))
+    first = tracker.find(here)
+    assert tracker.find(here) is first
+    moved = here.copy()
+    assert tracker.find(moved) is first
+    moved[:] = ahead  # the same array, other positions
+    assert tracker.find(moved).reference_x > first.reference_x + tracker.bond_spacing
+
+
 def test_a_closed_crack_has_no_tip(crack, tracker):
     assert tracker.find(crack.perfect.positions) is None
 

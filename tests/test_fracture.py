@@ -91,6 +91,7 @@ def test_the_host_alone_cracks_at_the_command_line(study, call, tmp_path):
     assert found["force_error_rms_eV_per_A"] is None
     tip = found["tip"]
     assert [tip[0]["time_ps"], tip[-1]["time_ps"]] == pytest.approx([0.0, 0.1])
+    assert all(2.3 < row["bond_A"] < 3.2 for row in tip)  # stretched, and not broken
     assert [tip[0]["G_J_per_m2"], tip[-1]["G_J_per_m2"]] == pytest.approx([4.0, 5.0])
     ledger = found["energy_ledger_eV"]
     assert abs(ledger["unaccounted"]) < 0.05 * ledger["load_work"]

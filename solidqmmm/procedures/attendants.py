@@ -1,6 +1,4 @@
-"""What goes along with a run of dynamics: trackers of a region, loads, observables. Called between steps, kept in
-checkpoints.
-"""
+"""What goes along with a run of dynamics, and is kept in its checkpoints: trackers of a region, loads, observables."""
 
 from __future__ import annotations
 

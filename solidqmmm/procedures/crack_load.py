@@ -1,9 +1,8 @@
 """The load of a crack in time: increments of the far field, and the work that they do.
 
 When the load goes from one value to another, atoms are displaced by the difference of the elastic far fields around the
-present
-tip, at once: all atoms (the elastic answer then needs no wave to cross the crystal), or the held ones only. The work of an
-increment is the change of the potential energy in it,
+present tip, at once: all atoms (the elastic answer then needs no wave to cross the crystal), or the held ones only. The work
+of an increment is the change of the potential energy in it,
 
     W_load = [E_MM(x + du) - E_MM(x)] - 1/2 sum (Delta F(x) + Delta F(x + du)) . du
 

@@ -3,8 +3,7 @@
 1. The cracked crystal under its first load is relaxed with the host.
 2. Velocities at twice the temperature: a crystal at rest takes half of the energy up.
 3. Along the run, between steps: the load (`crack_load`), the quantum region (`tip_region`), the tip's history, maps,
-temperature
-   profile and energy ledger, all of them in the checkpoints.
+   temperature profile and energy ledger, all of them in the checkpoints.
 """
 
 from __future__ import annotations

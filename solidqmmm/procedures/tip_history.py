@@ -1,6 +1,4 @@
-"""What is seen of a crack along a run of dynamics: where its tip is, at which load, which bonds it strains; and when to
-end.
-"""
+"""What is seen of a crack along a run: where its tip is, at which load, how long its next bond is; and when to end."""
 
 from __future__ import annotations
 
@@ -26,7 +24,7 @@ class TipHistory:
 
     Attributes:
         rows: One mapping a row: `time_ps`, `x_A`, `y_A`, `reference_x_A` (all None where there is no tip), `K_MPa_sqrt_m`,
-            `G_J_per_m2`, `strain` (of a strip), `bond_A` (longest bond at the tip that is not broken).
+            `G_J_per_m2`, `strain` (of a strip), `bond_A` (the longest of the first whole bonds ahead).
         snapshots: Mappings with `time_ps`, `tip_A` and arrays of the atoms near the tip: `x_A`, `y_A`, `region`, `number`.
     """
 
@@ -60,9 +58,10 @@ class TipHistory:
     def _look(self, step, time_ps, qmmm):
         positions = qmmm.host.positions()
         found = self.tracker.find(positions)
-        row = {"time_ps": time_ps, "x_A": None, "y_A": None, "reference_x_A": None}
+        row = {"time_ps": time_ps, "x_A": None, "y_A": None, "reference_x_A": None, "bond_A": None}
         if found is not None:
             row |= {"x_A": found.x, "y_A": found.y, "reference_x_A": found.reference_x}
+            row["bond_A"] = self.tracker.next_bond_length(positions, found.reference_x)
         if self.load is not None:
             load = self.load.load
             row |= {"K_MPa_sqrt_m": load.K_MPa_sqrt_m, "G_J_per_m2": load.G_J_per_m2}

@@ -15,6 +15,7 @@ from solidqmmm.system.crack import CrackSystem
 BROKEN = 1.35
 # A sphere without atoms of this radius, in lengths of a bond, fits into no crystal and no vacancy.
 _VOID = 1.2
+_SAME_X = 0.05  # angstrom
 _BAND = 60.0  # angstrom
 
 
@@ -70,6 +71,8 @@ class TipTracker:
         from scipy.spatial import cKDTree
 
         self.system, self.factor = system, float(factor)
+        self._asked: np.ndarray | None = None
+        self._found: CrackTip | None = None
         self.slices = system.repeats if slices is None else slices
         perfect = system.perfect
         self.period = float(perfect.cell[2, 2])
@@ -121,6 +124,22 @@ class TipTracker:
         """Present lengths of all bonds in angstrom, shape=(m,)."""
         return self._lengths(np.asarray(positions, dtype=float))
 
+    def next_bond_length(self, positions, x: float) -> float | None:
+        """Length of the bonds across the crack plane that come next ahead of a tip, the longest along the front.
+
+        Args:
+            positions: Of all atoms in angstrom, shape=(n, 3).
+            x: The tip in the perfect crystal, `CrackTip.reference_x`.
+
+        Returns:
+            In angstrom; None at the end of the crystal.
+        """
+        middles = np.where(self.cut, self.middles[:, 0], -np.inf)
+        ahead = middles[middles > x]
+        if not len(ahead):
+            return None
+        return float(self._lengths(np.asarray(positions, dtype=float))[np.abs(middles - ahead.min()) < _SAME_X].max())
+
     def _lengths(self, positions) -> np.ndarray:
         return bond_lengths(positions, self.i, self.j, self.images)
 
@@ -136,6 +155,12 @@ class TipTracker:
         None if no broken bond is left at the mouth of the crack: it is closed. A slit ends where it was cut at least.
         """
         positions = np.asarray(positions, dtype=float)
+        # Load, region and history of a run ask at the same positions.
+        if self._asked is None or not np.array_equal(positions, self._asked):
+            self._found, self._asked = self._search(positions), positions.copy()
+        return self._found
+
+    def _search(self, positions) -> CrackTip | None:
         where = np.flatnonzero(self.broken_bonds(positions))
         if len(where):
             ends = np.unique(np.concatenate([self.i[where], self.j[where]]))
@@ -189,5 +214,5 @@ class TipTracker:
         )
 
     def _next_bond(self, x: float) -> float:
-        k = np.searchsorted(self._cut_x, x + 0.05)
+        k = np.searchsorted(self._cut_x, x + _SAME_X)
         return float(self._cut_x[min(k, len(self._cut_x) - 1)])
