@@ -28,9 +28,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from solidqmmm.procedures.build import Model
-from solidqmmm.procedures.charged_cells import charged_cells
-from solidqmmm.procedures.describe import described
-from solidqmmm.procedures.size_series import extrapolate, extrapolate_table
+from solidqmmm.procedures.building.describe import described
+from solidqmmm.procedures.charged_defects.charged_cells import charged_cells
+from solidqmmm.procedures.charged_defects.size_series import extrapolate, extrapolate_table
 from solidqmmm.results.charged_defect import ChargedDefectResult
 from solidqmmm.system.energy_table import read_energies
 from solidqmmm.system.study_charged import MottLittletonRequest, checked_dielectric, checked_fit

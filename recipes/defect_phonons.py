@@ -28,16 +28,16 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from solidqmmm.procedures.build import Model
-from solidqmmm.procedures.bulk_phonons import bulk_phonons
-from solidqmmm.procedures.defect_modes import (
+from solidqmmm.procedures.building.describe import described
+from solidqmmm.procedures.vibrations.bulk_phonons import bulk_phonons
+from solidqmmm.procedures.vibrations.defect_modes import (
     core_atoms,
     crystal_at_rest,
 )
-from solidqmmm.procedures.describe import described
-from solidqmmm.procedures.isotopes import Isotopes
-from solidqmmm.procedures.phonon_requests import require_possible
-from solidqmmm.procedures.phonon_result import phonon_result
-from solidqmmm.procedures.phonopy_file import write_phonopy
+from solidqmmm.procedures.vibrations.isotopes import Isotopes
+from solidqmmm.procedures.vibrations.phonon_requests import require_possible
+from solidqmmm.procedures.vibrations.phonon_result import phonon_result
+from solidqmmm.procedures.vibrations.phonopy_file import write_phonopy
 from solidqmmm.results.phonons import DefectPhononsResult
 
 STUDY_SECTION = "phonons"

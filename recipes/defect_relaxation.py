@@ -24,15 +24,15 @@ from pydantic import Field
 
 from solidqmmm.physics.geometry import distances_to_point
 from solidqmmm.procedures.build import Model
-from solidqmmm.procedures.describe import described, stored_structure
-from solidqmmm.procedures.formation import formation_energy
-from solidqmmm.procedures.lattice_stability import require_stable_lattice
-from solidqmmm.procedures.neighbours import (
+from solidqmmm.procedures.building.describe import described, stored_structure
+from solidqmmm.procedures.building.neighbours import (
     displacements,
     neighbour_shells,
     pair_distances,
     shell_displacements,
 )
+from solidqmmm.procedures.charged_defects.lattice_stability import require_stable_lattice
+from solidqmmm.procedures.formation import formation_energy
 from solidqmmm.procedures.relax import rattled, relax
 from solidqmmm.results.relaxation import DefectRelaxationResult
 

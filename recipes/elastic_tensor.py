@@ -26,9 +26,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from solidqmmm.procedures.build import Model
-from solidqmmm.procedures.crystal_elasticity import checked_amplitudes, checked_order, elasticity_of
-from solidqmmm.procedures.describe import described, stored_structure
-from solidqmmm.procedures.elastic_result import elastic_result
+from solidqmmm.procedures.building.describe import described, stored_structure
+from solidqmmm.procedures.elastic.crystal_elasticity import checked_amplitudes, checked_order, elasticity_of
+from solidqmmm.procedures.elastic.elastic_result import elastic_result
 from solidqmmm.results.elasticity import ElasticTensorResult
 
 STUDY_SECTION = "elastic"

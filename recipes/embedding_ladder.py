@@ -24,7 +24,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from solidqmmm.procedures.build import Model
-from solidqmmm.procedures.describe import described
+from solidqmmm.procedures.building.describe import described
 from solidqmmm.procedures.embedding_ladder import embedding_ladder, missing_potentials
 from solidqmmm.results.embedding_ladder import EmbeddingLadderResult
 from solidqmmm.system.study_sections import Selection

@@ -23,10 +23,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from solidqmmm.procedures.build import Model
-from solidqmmm.procedures.crack_system import crack_system
-from solidqmmm.procedures.fracture import run_fracture
-from solidqmmm.procedures.fracture_result import dynamic_result, quasistatic_result
-from solidqmmm.procedures.quasistatic_run import run_quasistatic
+from solidqmmm.procedures.cracks.crack_system import crack_system
+from solidqmmm.procedures.cracks.fracture import run_fracture
+from solidqmmm.procedures.cracks.fracture_result import dynamic_result, quasistatic_result
+from solidqmmm.procedures.cracks.quasistatic_run import run_quasistatic
 from solidqmmm.results.fracture import FractureResult
 from solidqmmm.system.study_crack import (
     CrackSection,
@@ -76,7 +76,7 @@ def run(
 
 def estimate(*, model: Model, crack, dynamics=USUAL, saving=EVERY_STEP, mode="dynamic", **_) -> list[tuple[str, str]]:
     """Rows of a dry run: atoms, loads in Griffith's, steps, quantum calls, time."""
-    from solidqmmm.procedures.fracture_estimate import estimated
+    from solidqmmm.procedures.cracks.fracture_estimate import estimated
 
     return estimated(model, crack, dynamics, saving, mode)
 

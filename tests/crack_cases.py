@@ -7,8 +7,8 @@ from ase.build import bulk
 from ase.units import GPa
 from matscipy.elasticity import rotate_elastic_constants
 
-from solidqmmm.physics.crack_lattice import crack_axes
-from solidqmmm.procedures.crack_system import cracked_crystal
+from solidqmmm.physics.cracks.crack_lattice import crack_axes
+from solidqmmm.procedures.cracks.crack_system import cracked_crystal
 from solidqmmm.system.crack import Cleavage
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.unit_cell import primitive_cell

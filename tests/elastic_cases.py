@@ -11,7 +11,7 @@ from pymatgen.core import Lattice, Structure
 
 from solidqmmm import recipebook
 from solidqmmm.procedures.build import build_model
-from solidqmmm.procedures.crystal_elasticity import elasticity_of
+from solidqmmm.procedures.elastic.crystal_elasticity import elasticity_of
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.study import Study
 

@@ -12,7 +12,7 @@ import numpy as np
 from ase.build import bulk
 
 from solidqmmm.engines.lammps_host import LammpsHost
-from solidqmmm.procedures.host_hessian import host_hessian
+from solidqmmm.procedures.vibrations.host_hessian import host_hessian
 from solidqmmm.runtime import world
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.potential import Potential

@@ -6,7 +6,7 @@ import json
 
 from test_tip_region import run
 
-from solidqmmm.procedures.lotf import Lotf
+from solidqmmm.procedures.motion.lotf import Lotf
 from solidqmmm.runtime import is_root, world
 
 

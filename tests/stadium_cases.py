@@ -9,10 +9,10 @@ from ase.build import bulk
 from ase.units import kB
 
 from solidqmmm.coupling.qmmm import QMMM
-from solidqmmm.physics.sound_waves import sound_speeds
+from solidqmmm.physics.elastic.sound_waves import sound_speeds
 from solidqmmm.physics.stadium import box_damping, wave_reflection
 from solidqmmm.procedures.dynamics import run_dynamics
-from solidqmmm.procedures.stadium_thermostat import Stadium
+from solidqmmm.procedures.motion.stadium_thermostat import Stadium
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.partition import Partition
 from solidqmmm.system.potential import Potential

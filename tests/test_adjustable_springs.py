@@ -7,7 +7,12 @@ import pytest
 from ase.build import bulk
 from scipy.spatial.transform import Rotation
 
-from solidqmmm.physics.adjustable_springs import LearntStiffness, SpringNetwork, once, second_neighbours
+from solidqmmm.physics.cracks.adjustable_springs import (
+    LearntStiffness,
+    SpringNetwork,
+    once,
+    second_neighbours,
+)
 from solidqmmm.system.bonds import BondRules, local_bonds
 from solidqmmm.system.crystal import Crystal
 

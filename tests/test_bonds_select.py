@@ -10,7 +10,7 @@ from ase.build import bulk
 from pymatgen.core import Lattice, Structure
 
 from solidqmmm.errors import RegionError
-from solidqmmm.procedures.select import (
+from solidqmmm.procedures.building.select import (
     bonded_to_point,
     by_property,
     grown_by_hops,

@@ -15,7 +15,7 @@ from solidqmmm.engines.journal import JournaledEngine
 from solidqmmm.errors import RegionError, StructureError
 from solidqmmm.physics.geometry import distances_to_point, unwrapped
 from solidqmmm.procedures.build import build_model
-from solidqmmm.procedures.describe import described
+from solidqmmm.procedures.building.describe import described
 from solidqmmm.procedures.dry_run import estimate
 from solidqmmm.recipebook import schemas
 from solidqmmm.system.crystal import Crystal
@@ -397,7 +397,7 @@ def test_disordered_structures(tmp_path):
 
 
 def test_every_coupling_owes_references_that_exist():
-    from solidqmmm.procedures.coupling_references import BALANCED, BOUNDARY_CHARGES, DAMPING, SCHEMES
+    from solidqmmm.procedures.building.coupling_references import BALANCED, BOUNDARY_CHARGES, DAMPING, SCHEMES
     from solidqmmm.results.provenance import bibliography
     from solidqmmm.system.study_sections import AdditiveSection
 

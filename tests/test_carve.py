@@ -8,8 +8,8 @@ from ase.build import bulk
 from pymatgen.core import Lattice, Structure
 
 from solidqmmm.errors import RegionError
+from solidqmmm.procedures.building.select import grown_by_hops, partition_from, within_line
 from solidqmmm.procedures.carve import carve, complete_partition
-from solidqmmm.procedures.select import grown_by_hops, partition_from, within_line
 from solidqmmm.system.bonds import BondRules
 from solidqmmm.system.caps import CapRules
 from solidqmmm.system.crystal import Crystal

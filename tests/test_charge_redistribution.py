@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from solidqmmm.physics.charge_redistribution import SCHEMES, redistributed
-from solidqmmm.physics.coulomb import coulomb_energy, coulomb_potential
+from solidqmmm.physics.electrostatics.charge_redistribution import SCHEMES, redistributed
+from solidqmmm.physics.electrostatics.coulomb import coulomb_energy, coulomb_potential
 
 # Two boundary atoms (0 and 4) that are bonded to each other and share the neighbour 2.
 POSITIONS = np.array([[0, 0, 0], [1.5, 0.3, 0], [-0.4, 1.6, 0.2], [0.1, -0.5, 1.7], [-1.6, 0.4, 0.3], [-2.5, 1.5, 0.9]])

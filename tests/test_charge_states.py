@@ -14,8 +14,12 @@ from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEn
 from typer.testing import CliRunner
 
 from solidqmmm.errors import StudyError
-from solidqmmm.physics.charge_transitions import formation_lines, stable_states, transition_level
-from solidqmmm.procedures.charge_states import (
+from solidqmmm.physics.charged_defects.charge_transitions import (
+    formation_lines,
+    stable_states,
+    transition_level,
+)
+from solidqmmm.procedures.charged_defects.charge_states import (
     CORRECTION,
     ChargeState,
     charge_states,
@@ -23,7 +27,7 @@ from solidqmmm.procedures.charge_states import (
     states_from_entries,
     with_correction,
 )
-from solidqmmm.procedures.size_series import extrapolate
+from solidqmmm.procedures.charged_defects.size_series import extrapolate
 from solidqmmm.results.base import Result
 from solidqmmm.system.energy_table import CellEnergy
 

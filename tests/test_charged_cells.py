@@ -15,16 +15,16 @@ from solidqmmm import recipebook
 from solidqmmm.engines.lammps import LammpsEngine
 from solidqmmm.engines.protocols import PotentialEvaluation
 from solidqmmm.errors import ConvergenceError, SolidQMMMError, StudyError
-from solidqmmm.physics.ewald import COULOMB, ewald_potential
+from solidqmmm.physics.electrostatics.ewald import COULOMB, ewald_potential
+from solidqmmm.physics.electrostatics.planar_average import planar_average
 from solidqmmm.physics.madelung import site_potentials_of
-from solidqmmm.physics.planar_average import planar_average
-from solidqmmm.procedures import cell_series
 from solidqmmm.procedures.build import build_model
-from solidqmmm.procedures.charge_states import ChargeState
-from solidqmmm.procedures.host_dielectric import host_dielectric
-from solidqmmm.procedures.host_lattice import relaxed_cell
-from solidqmmm.procedures.host_potentials import compared
-from solidqmmm.procedures.size_series import extrapolate_table
+from solidqmmm.procedures.building.host_lattice import relaxed_cell
+from solidqmmm.procedures.charged_defects import cell_series
+from solidqmmm.procedures.charged_defects.charge_states import ChargeState
+from solidqmmm.procedures.charged_defects.host_dielectric import host_dielectric
+from solidqmmm.procedures.charged_defects.host_potentials import compared
+from solidqmmm.procedures.charged_defects.size_series import extrapolate_table
 from solidqmmm.results.base import Result
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.defect import Defect

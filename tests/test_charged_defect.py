@@ -10,11 +10,11 @@ from pymatgen.core import Lattice, Structure
 from typer.testing import CliRunner
 
 from solidqmmm.errors import StudyError
-from solidqmmm.physics.efnv import efnv, sphere_radius
-from solidqmmm.physics.ewald import COULOMB, ewald_energy, ewald_potential
+from solidqmmm.physics.charged_defects.efnv import efnv, sphere_radius
+from solidqmmm.physics.electrostatics.ewald import COULOMB, ewald_energy, ewald_potential
 from solidqmmm.physics.madelung import point_charge_energy
-from solidqmmm.procedures.potential_routes import freysoldt, potential_routes
-from solidqmmm.procedures.size_series import extrapolate, extrapolate_table
+from solidqmmm.procedures.charged_defects.potential_routes import freysoldt, potential_routes
+from solidqmmm.procedures.charged_defects.size_series import extrapolate, extrapolate_table
 from solidqmmm.results.base import Result
 from solidqmmm.results.charged_defect import ChargedDefectResult
 from solidqmmm.system.energy_table import CellEnergy, read_energies
@@ -344,7 +344,7 @@ OF_A_UNIT_CELL = "label,n_atoms,energy_eV,bulk_energy_eV,length_A\n" + "".join(
 def test_bad_input_in_words(table, text, options, message):
     """Exit code 2, and what to do on stderr; nothing is written."""
     from solidqmmm.cli import app
-    from solidqmmm.cli_show import exit_code
+    from solidqmmm.cli.show import exit_code
 
     given = {"--charge": ["--charge", "2"], "--dielectric": ["--dielectric", "10"]}
     words = [word for name, pair in given.items() if name not in options for word in pair]

@@ -14,10 +14,10 @@ from pymatgen.core import Lattice, Structure
 from solidqmmm import recipebook
 from solidqmmm.engines.protocols import Evaluation
 from solidqmmm.errors import StudyError
-from solidqmmm.physics.shadow_energy import shadow_energy
+from solidqmmm.physics.heat.shadow_energy import shadow_energy
 from solidqmmm.procedures.build import build_model
 from solidqmmm.procedures.check import check_boundary
-from solidqmmm.procedures.patch_test import forces_vanish_by_symmetry, searching_strain
+from solidqmmm.procedures.trust.patch_test import forces_vanish_by_symmetry, searching_strain
 from solidqmmm.results.boundary import BoundaryCheckResult
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.study import Study

@@ -14,7 +14,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from solidqmmm import recipebook
-from solidqmmm.cli_show import duration
+from solidqmmm.cli.show import duration
 from solidqmmm.errors import StudyError
 from solidqmmm.results.base import Result
 from solidqmmm.results.provenance import Provenance, bibliography, without_paths
@@ -340,7 +340,7 @@ def test_dry_run_with_a_quantum_region(vacancy, call):
 WHOLE = """
 from __future__ import annotations
 from dataclasses import dataclass
-from solidqmmm.procedures.describe import described
+from solidqmmm.procedures.building.describe import described
 from solidqmmm.results.base import Result
 
 ENGINE_ALONE = True

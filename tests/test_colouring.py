@@ -8,8 +8,8 @@ from ase.build import bulk
 from matscipy.neighbours import neighbour_list
 from scipy import sparse
 
-from solidqmmm.physics.colouring import colouring, entries_by_colour, interaction_pattern
-from solidqmmm.physics.force_constants import symmetrized, with_sum_rule
+from solidqmmm.physics.algebra.colouring import colouring, entries_by_colour, interaction_pattern
+from solidqmmm.physics.vibrations.force_constants import symmetrized, with_sum_rule
 
 
 def pattern_of(atoms, cutoff, hops):

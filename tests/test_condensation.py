@@ -7,6 +7,7 @@ import pytest
 from scipy import linalg, sparse
 from spring_crystals import DIAMOND_TOP, diamond, ring, simple_cubic, springs
 
+from solidqmmm.physics.algebra.sparse_solve import NotPositiveDefinite
 from solidqmmm.physics.condensation import (
     PartitionedCrystal,
     all_squared_frequencies,
@@ -16,8 +17,7 @@ from solidqmmm.physics.condensation import (
     modes_near,
     static_condensation,
 )
-from solidqmmm.physics.dynamic_condensation import DynamicStiffness, dynamic_modes
-from solidqmmm.physics.sparse_solve import NotPositiveDefinite
+from solidqmmm.physics.vibrations.dynamic_condensation import DynamicStiffness, dynamic_modes
 
 RATIOS = (0.2, 0.3, 0.5, 0.8)
 

@@ -30,9 +30,9 @@ from solidqmmm.engines.lammps_host import LammpsHost
 from solidqmmm.engines.protocols import Contribution
 from solidqmmm.errors import EngineError, PolarizationCatastrophe, StudyError
 from solidqmmm.procedures.build import build_model
+from solidqmmm.procedures.building.host_lattice import relaxed_cell
 from solidqmmm.procedures.dynamics import run_dynamics
-from solidqmmm.procedures.host_hessian import host_hessian
-from solidqmmm.procedures.host_lattice import relaxed_cell
+from solidqmmm.procedures.vibrations.host_hessian import host_hessian
 from solidqmmm.recipebook import schemas
 from solidqmmm.results.provenance import bibliography
 from solidqmmm.system.crystal import Crystal

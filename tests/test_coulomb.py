@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from solidqmmm.physics.coulomb import coulomb_energy, coulomb_potential
-from solidqmmm.physics.ewald import COULOMB, ewald_potential
-from solidqmmm.physics.far_field import FarFieldSphere, evenly_on_sphere
+from solidqmmm.physics.electrostatics.coulomb import coulomb_energy, coulomb_potential
+from solidqmmm.physics.electrostatics.ewald import COULOMB, ewald_potential
+from solidqmmm.physics.electrostatics.far_field import FarFieldSphere, evenly_on_sphere
 
 rng = np.random.default_rng(5)
 SOURCES = rng.uniform(-2, 2, (6, 3))

@@ -7,9 +7,9 @@ import pytest
 from ase.units import GPa, m
 from matscipy.elasticity import rotate_cubic_elastic_constants, rotate_elastic_constants
 
-from solidqmmm.physics import strip_fields
-from solidqmmm.physics.crack_fields import CrackField, J_per_m2, MPa_sqrt_m
-from solidqmmm.physics.ideal_strength import first_peak
+from solidqmmm.physics.cracks import strip_fields
+from solidqmmm.physics.cracks.crack_fields import CrackField, J_per_m2, MPa_sqrt_m
+from solidqmmm.physics.elastic.ideal_strength import first_peak
 
 SW = (151.4244, 76.4221, 56.4493)  # GPa, Stillinger-Weber silicon
 T3 = (142.5124, 75.3641, 69.0129)

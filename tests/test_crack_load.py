@@ -7,10 +7,10 @@ import pytest
 from crack_cases import made_up_crack
 
 from solidqmmm.coupling.qmmm import QMMM
-from solidqmmm.physics.load_schedule import LoadSchedule
-from solidqmmm.procedures.crack_load import CrackLoad
+from solidqmmm.physics.cracks.load_schedule import LoadSchedule
+from solidqmmm.procedures.cracks.crack_load import CrackLoad
 from solidqmmm.procedures.dynamics import run_dynamics
-from solidqmmm.procedures.energy_ledger import EnergyLedger
+from solidqmmm.procedures.motion.energy_ledger import EnergyLedger
 from solidqmmm.system.potential import Potential
 
 SW = Potential("sw", "* * Si.sw Si", "Si")

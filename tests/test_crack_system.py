@@ -10,10 +10,10 @@ from ase.build import bulk
 from crack_cases import IRON, SILICON, TITANIUM, made_up_cleavage, made_up_crack
 
 from solidqmmm.coupling.qmmm import QMMM
-from solidqmmm.physics.crack_lattice import crack_axes, filled_box, layers, three_indices
+from solidqmmm.physics.cracks.crack_lattice import crack_axes, filled_box, layers, three_indices
 from solidqmmm.procedures.build import build_model
-from solidqmmm.procedures.cleavage import cleavage_of
-from solidqmmm.procedures.crack_system import crack_system, cracked_crystal
+from solidqmmm.procedures.cracks.cleavage import cleavage_of
+from solidqmmm.procedures.cracks.crack_system import crack_system, cracked_crystal
 from solidqmmm.system.study import Study
 from solidqmmm.system.unit_cell import primitive_cell
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from crack_cases import IRON, made_up_cleavage, made_up_crack
 
-from solidqmmm.physics.crack_tip import bond_lengths, foremost_connected, under_coordinated
-from solidqmmm.procedures.crack_system import cracked_crystal
-from solidqmmm.procedures.track_tip import TipTracker
+from solidqmmm.physics.cracks.crack_tip import bond_lengths, foremost_connected, under_coordinated
+from solidqmmm.procedures.cracks.crack_system import cracked_crystal
+from solidqmmm.procedures.cracks.track_tip import TipTracker
 
 STEP = 5.43095 * np.sqrt(6) / 4  # from one cut bond of silicon (111)[1-10] to the next
 

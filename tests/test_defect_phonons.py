@@ -12,14 +12,14 @@ from scipy import linalg
 
 from solidqmmm.errors import RegionError, SolidQMMMError, StructureError, StudyError
 from solidqmmm.physics.condensation import PartitionedCrystal
-from solidqmmm.physics.localized_modes import CM1_PER_THZ, frequencies_THz
-from solidqmmm.procedures.bulk_lattice import BulkLattice
-from solidqmmm.procedures.bulk_phonons import bulk_phonons
-from solidqmmm.procedures.defect_modes import core_atoms, crystal_at_rest
-from solidqmmm.procedures.hybrid_hessian import hybrid_hessian
-from solidqmmm.procedures.infinite_host import infinite_modes
-from solidqmmm.procedures.isotopes import Isotopes
-from solidqmmm.procedures.symmetry_of import defect_operations
+from solidqmmm.physics.vibrations.localized_modes import CM1_PER_THZ, frequencies_THz
+from solidqmmm.procedures.elastic.symmetry_of import defect_operations
+from solidqmmm.procedures.vibrations.bulk_lattice import BulkLattice
+from solidqmmm.procedures.vibrations.bulk_phonons import bulk_phonons
+from solidqmmm.procedures.vibrations.defect_modes import core_atoms, crystal_at_rest
+from solidqmmm.procedures.vibrations.hybrid_hessian import hybrid_hessian
+from solidqmmm.procedures.vibrations.infinite_host import infinite_modes
+from solidqmmm.procedures.vibrations.isotopes import Isotopes
 from solidqmmm.results.base import Result
 
 C12, C13 = {"isotopes": {"C": 12}}, {"isotopes": {"C": 13}}
@@ -459,7 +459,7 @@ def test_impossible_studies(changes, kind, message):
 def test_phonopy_reads_the_crystal_back(tmp_path):
     import phonopy
 
-    from solidqmmm.procedures.phonopy_file import LARGEST, write_phonopy
+    from solidqmmm.procedures.vibrations.phonopy_file import LARGEST, write_phonopy
 
     with model_of(supercell=[2, 2, 2]) as model:
         rest = crystal_at_rest(model, fmax=1e-4, displacement=0.01)

@@ -13,13 +13,13 @@ from scipy import sparse
 from solidqmmm import recipebook
 from solidqmmm.errors import RegionError
 from solidqmmm.physics.condensation import PartitionedCrystal, full_modes, static_condensation
-from solidqmmm.physics.localized_modes import frequencies_THz
-from solidqmmm.procedures import bulk_phonons as bulk_module
-from solidqmmm.procedures.bulk_lattice import BulkLattice
-from solidqmmm.procedures.bulk_phonons import bulk_phonons
-from solidqmmm.procedures.host_hessian import host_hessian
-from solidqmmm.procedures.phonon_result import _static_error
+from solidqmmm.physics.vibrations.localized_modes import frequencies_THz
 from solidqmmm.procedures.relax import settle
+from solidqmmm.procedures.vibrations import bulk_phonons as bulk_module
+from solidqmmm.procedures.vibrations.bulk_lattice import BulkLattice
+from solidqmmm.procedures.vibrations.bulk_phonons import bulk_phonons
+from solidqmmm.procedures.vibrations.host_hessian import host_hessian
+from solidqmmm.procedures.vibrations.phonon_result import _static_error
 
 # --- the perfect crystal -------------------------------------------------------------------------------------------------
 

@@ -7,15 +7,15 @@ from scipy.optimize import brentq
 from spring_crystals import ring
 from test_greens_function import chain, cubic, silicon, silicon_lattice
 
-from solidqmmm.physics.defect_spectrum import broadened, defect_spectrum, quartic_kernel
-from solidqmmm.physics.greens_function import (
+from solidqmmm.physics.vibrations.defect_spectrum import broadened, defect_spectrum, quartic_kernel
+from solidqmmm.physics.vibrations.greens_function import (
     LatticeDefect,
     host_greens_function,
     infinite_host_modes,
     mass_defect,
 )
-from solidqmmm.physics.local_density import recursion
-from solidqmmm.physics.localized_modes import THZ, frequencies_THz, squared_frequencies
+from solidqmmm.physics.vibrations.local_density import recursion
+from solidqmmm.physics.vibrations.localized_modes import THZ, frequencies_THz, squared_frequencies
 
 WIDTH = 0.5 * np.sqrt(2)  # THz; s = 0.5 and a grid of 0.5 share the frequencies at which G is taken
 GRID = np.arange(0.0, 60.0, 0.5)

@@ -7,8 +7,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from solidqmmm.errors import PolarizationCatastrophe
-from solidqmmm.physics.dielectric import clausius_mossotti, dielectric_tensor
-from solidqmmm.physics.induced_dipoles import InducedDipoles, PolarizableSites
+from solidqmmm.physics.polarization.dielectric import clausius_mossotti, dielectric_tensor
+from solidqmmm.physics.polarization.induced_dipoles import InducedDipoles, PolarizableSites
 
 FCC = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
 ROCKSALT = np.vstack([FCC, FCC + 0.5])

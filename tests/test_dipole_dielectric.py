@@ -9,10 +9,10 @@ from scipy.optimize import brentq
 
 from solidqmmm.engines.lammps_host import LammpsHost
 from solidqmmm.errors import SolidQMMMError
-from solidqmmm.physics.dielectric import clausius_mossotti, ionic_part
-from solidqmmm.physics.ewald import COULOMB
-from solidqmmm.physics.induced_dipoles import InducedDipoles, PolarizableSites
-from solidqmmm.procedures.dipole_dielectric import dipole_dielectric
+from solidqmmm.physics.electrostatics.ewald import COULOMB
+from solidqmmm.physics.polarization.dielectric import clausius_mossotti, ionic_part
+from solidqmmm.physics.polarization.induced_dipoles import InducedDipoles, PolarizableSites
+from solidqmmm.procedures.charged_defects.dipole_dielectric import dipole_dielectric
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.potential import Potential
 

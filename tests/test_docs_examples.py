@@ -18,10 +18,10 @@ from markdown_blocks import of_language
 from solidqmmm import QMMM, Crystal, LammpsEngine, Potential, Subtractive, carve
 from solidqmmm.engines.journal import journaled
 from solidqmmm.engines.protocols import Engine
-from solidqmmm.physics.ewald import COULOMB
+from solidqmmm.physics.electrostatics.ewald import COULOMB
 from solidqmmm.physics.madelung import madelung_constant, site_potentials_of
+from solidqmmm.procedures.building.select import grown_by_hops, partition_from, within_radius
 from solidqmmm.procedures.carve import complete_partition
-from solidqmmm.procedures.select import grown_by_hops, partition_from, within_radius
 from solidqmmm.system.bonds import BondRules
 from solidqmmm.system.caps import CapRules
 

@@ -8,9 +8,9 @@ from scipy.optimize import brentq
 from scipy.spatial.transform import Rotation
 
 from solidqmmm.errors import PolarizationCatastrophe
-from solidqmmm.physics.coulomb import coulomb_energy
-from solidqmmm.physics.drude import relax_shells, spring_constant
-from solidqmmm.physics.ewald import COULOMB
+from solidqmmm.physics.electrostatics.coulomb import coulomb_energy
+from solidqmmm.physics.electrostatics.ewald import COULOMB
+from solidqmmm.physics.polarization.drude import relax_shells, spring_constant
 from solidqmmm.physics.thole import induce
 
 LAWS = ["thole", "linear", None]

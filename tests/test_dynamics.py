@@ -21,12 +21,12 @@ from solidqmmm.coupling.subtractive import Subtractive
 from solidqmmm.engines.ase import ASEEngine
 from solidqmmm.engines.lammps import LammpsEngine
 from solidqmmm.errors import EngineError, SolidQMMMError
-from solidqmmm.physics.thermal_velocities import thermal_velocities
+from solidqmmm.physics.heat.thermal_velocities import thermal_velocities
+from solidqmmm.procedures.building.select import grown_by_hops, partition_from
 from solidqmmm.procedures.carve import carve, complete_partition
-from solidqmmm.procedures.checkpoint import DynamicsState
 from solidqmmm.procedures.dynamics import run_dynamics
-from solidqmmm.procedures.select import grown_by_hops, partition_from
-from solidqmmm.procedures.trajectory import end_of_frame
+from solidqmmm.procedures.motion.checkpoint import DynamicsState
+from solidqmmm.procedures.motion.trajectory import end_of_frame
 from solidqmmm.results.dynamics import DynamicsResult
 from solidqmmm.runtime import environment_for_subprocess, is_root
 from solidqmmm.system.bonds import BondRules

@@ -41,7 +41,7 @@ def test_silicon_is_as_published(tmp_path):
 
 def test_too_few_plane_waves_are_told(tmp_path):
     """Magnesia at 350 eV: its basis pretends a tension of more than 10 GPa. Only the reference is computed."""
-    from solidqmmm.procedures.crystal_elasticity import elasticity_of
+    from solidqmmm.procedures.elastic.crystal_elasticity import elasticity_of
 
     study = Study.from_mapping(
         {

@@ -33,7 +33,7 @@ from pymatgen.core.elasticity import ElasticTensor
 from scipy.spatial.transform import Rotation
 
 from solidqmmm import recipebook
-from solidqmmm.physics.crystal_symmetry import turned_elastic_tensor
+from solidqmmm.physics.symmetry.crystal_symmetry import turned_elastic_tensor
 from solidqmmm.procedures.build import build_model
 from solidqmmm.procedures.tasks import local_executor
 from solidqmmm.results.base import Result
@@ -375,7 +375,7 @@ def test_unstable_crystals_from_the_command_line(tmp_path, monkeypatch, call):
 def without_figures(monkeypatch):
     """Runs of the command line draw nothing: that takes longer than all else."""
     monkeypatch.setattr(recipebook.Recipe, "figures", lambda self, result: {})
-    monkeypatch.setattr("solidqmmm.cli._drawn_cluster", lambda model: {})
+    monkeypatch.setattr("solidqmmm.cli.app._drawn_cluster", lambda model: {})
 
 
 def test_killed_runs_go_on(tmp_path, monkeypatch, call, without_figures):

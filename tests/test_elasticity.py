@@ -15,14 +15,14 @@ from pymatgen.core.elasticity.stress import Stress
 from pymatgen.symmetry.groups import PointGroup
 from scipy.spatial.transform import Rotation
 
-from solidqmmm.physics import crystal_symmetry as symmetry
-from solidqmmm.physics import defect_elasticity as defects
 from solidqmmm.physics import elasticity
-from solidqmmm.physics.crystal_symmetry import VOIGT, voigt_strain, voigt_stress
-from solidqmmm.physics.elastic_fit import tensor_from_slopes, third_order_from_curvatures
-from solidqmmm.physics.elastic_stability import born_conditions, elastic_stability
-from solidqmmm.physics.laue_class import laue_class
-from solidqmmm.physics.strain_fit import fit_strain_series, require_amplitudes
+from solidqmmm.physics.elastic import defect_elasticity as defects
+from solidqmmm.physics.elastic.elastic_fit import tensor_from_slopes, third_order_from_curvatures
+from solidqmmm.physics.elastic.elastic_stability import born_conditions, elastic_stability
+from solidqmmm.physics.elastic.strain_fit import fit_strain_series, require_amplitudes
+from solidqmmm.physics.symmetry import crystal_symmetry as symmetry
+from solidqmmm.physics.symmetry.crystal_symmetry import VOIGT, voigt_strain, voigt_stress
+from solidqmmm.physics.symmetry.laue_class import laue_class
 
 HEXAGONAL_CELL = [[1, 0, 0], [-0.5, np.sqrt(0.75), 0], [0, 0, 1.3]]
 TURN = Rotation.from_rotvec([0.3, -1.1, 0.7]).as_matrix()

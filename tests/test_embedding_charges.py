@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from solidqmmm.physics.coulomb import coulomb_potential
-from solidqmmm.physics.embedding_charges import embedding_charges, host_potential
-from solidqmmm.physics.ewald import COULOMB
+from solidqmmm.physics.electrostatics.coulomb import coulomb_potential
+from solidqmmm.physics.electrostatics.embedding_charges import embedding_charges, host_potential
+from solidqmmm.physics.electrostatics.ewald import COULOMB
 
 A = 4.2112  # MgO
 FCC = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])

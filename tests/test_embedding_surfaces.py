@@ -13,10 +13,10 @@ from test_embedding_studies import refused, written
 
 from solidqmmm import recipebook
 from solidqmmm.engines.lammps_host import LammpsHost
-from solidqmmm.physics.ewald import ewald_energy
+from solidqmmm.physics.electrostatics.ewald import ewald_energy
 from solidqmmm.physics.geometry import vacuum_along
 from solidqmmm.procedures.build import build_model
-from solidqmmm.procedures.slabs import potential_step, require_slab_without_field, slab_axes
+from solidqmmm.procedures.building.slabs import potential_step, require_slab_without_field, slab_axes
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.potential import Potential
 from solidqmmm.system.study import Study

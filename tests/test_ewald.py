@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 from scipy.special import erf
 
-from solidqmmm.physics.ewald import COULOMB, ewald_energy, ewald_potential
+from solidqmmm.physics.electrostatics.ewald import COULOMB, ewald_energy, ewald_potential
 
 CELL = np.array([[7.0, 0.3, 0], [3.4, 6.0, 0.1], [-2.8, 2.9, 8.0]])
 VOLUME = np.linalg.det(CELL)
@@ -332,8 +332,8 @@ def test_direct_sum():
 
 
 def test_few_points_far_away_and_many_chunks(monkeypatch):
-    import solidqmmm.physics.ewald_real as real
-    import solidqmmm.physics.ewald_reciprocal as reciprocal
+    import solidqmmm.physics.electrostatics.ewald_real as real
+    import solidqmmm.physics.electrostatics.ewald_reciprocal as reciprocal
 
     points = RNG.uniform(size=(70, 3)) @ CELL + 40 * CELL[1]
     whole = potential(points, dipoles=DIPOLES)

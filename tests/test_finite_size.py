@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from solidqmmm.physics.ewald import COULOMB, ewald_energy
-from solidqmmm.physics.finite_size import SizeModel, SizeSeries, candidates, choose, fit
-from solidqmmm.physics.size_corrections import (
+from solidqmmm.physics.charged_defects.size_corrections import (
     dielectric_tensor,
     inverse_effective_length,
     lany_zunger_correction,
@@ -15,6 +13,8 @@ from solidqmmm.physics.size_corrections import (
     second_moment_coefficient,
     wigner_seitz_second_moment,
 )
+from solidqmmm.physics.electrostatics.ewald import COULOMB, ewald_energy
+from solidqmmm.physics.finite_size import SizeModel, SizeSeries, candidates, choose, fit
 
 # A Gaussian of charge 2 and width 1.2 angstrom in a medium of eps = 10, in cubes (closed Ewald form), eV.
 LENGTHS = np.array([8.0, 10, 12, 16, 20, 24])

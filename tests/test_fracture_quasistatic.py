@@ -12,7 +12,7 @@ from crack_cases import SILICON
 from typer.testing import CliRunner
 
 from solidqmmm.cli import app
-from solidqmmm.cli_show import exit_code
+from solidqmmm.cli.show import exit_code
 from solidqmmm.results.base import Result
 
 HEAD = """
@@ -88,7 +88,7 @@ def test_a_load_at_which_the_lattice_does_not_hold_the_crack(run):
 
 def test_a_run_again_takes_its_states_from_the_folder(run, monkeypatch):
     _, first = run("{K: [0.55, 0.66], increment: 0.03}")
-    import solidqmmm.procedures.quasistatic as module
+    import solidqmmm.procedures.cracks.quasistatic as module
 
     monkeypatch.setattr(module, "relax", lambda *_, **__: pytest.fail("it relaxed again"))
     Path("out/result.json").unlink()

@@ -7,9 +7,9 @@ import pytest
 from ase.build import bulk
 from phonon_cases import model_of, run
 
-from solidqmmm.physics.localized_modes import frequencies_THz
-from solidqmmm.procedures.defect_modes import crystal_at_rest
-from solidqmmm.procedures.isotopes import Isotopes
+from solidqmmm.physics.vibrations.localized_modes import frequencies_THz
+from solidqmmm.procedures.vibrations.defect_modes import crystal_at_rest
+from solidqmmm.procedures.vibrations.isotopes import Isotopes
 
 # The same atom under another name, for a mass alone: aluminium that is gallium, phosphorus that is nitrogen.
 GAN = {

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from solidqmmm.physics.gradient_regression import value_and_gradient, weights
+from solidqmmm.physics.algebra.gradient_regression import value_and_gradient, weights
 
 
 def dense_weights(points, gradients, length, noise):

@@ -8,8 +8,8 @@ from scipy import sparse
 from spring_crystals import DIAMOND_TOP, diamond, ring, simple_cubic, springs
 
 from solidqmmm.physics.condensation import PartitionedCrystal
-from solidqmmm.physics.dynamic_condensation import dynamic_modes
-from solidqmmm.physics.greens_function import (
+from solidqmmm.physics.vibrations.dynamic_condensation import dynamic_modes
+from solidqmmm.physics.vibrations.greens_function import (
     LatticeDefect,
     detached,
     host_greens_function,
@@ -17,8 +17,8 @@ from solidqmmm.physics.greens_function import (
     mass_defect,
     motion_of_sites,
 )
-from solidqmmm.physics.localized_modes import CM1_PER_THZ, frequencies_THz, squared_frequencies
-from solidqmmm.physics.perfect_lattice import PerfectLattice
+from solidqmmm.physics.vibrations.localized_modes import CM1_PER_THZ, frequencies_THz, squared_frequencies
+from solidqmmm.physics.vibrations.perfect_lattice import PerfectLattice
 
 
 def chain():

@@ -5,12 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from solidqmmm.physics.coulomb import coulomb_potential
-from solidqmmm.physics.ewald import ewald_potential
-from solidqmmm.physics.far_field_box import FarFieldBox
-from solidqmmm.physics.grid_field import GridField
-from solidqmmm.physics.grid_patches import PointGrid, along, first_moment, second_moment, squares
-from solidqmmm.physics.lattice_field import LatticeField
+from solidqmmm.physics.electrostatics.coulomb import coulomb_potential
+from solidqmmm.physics.electrostatics.ewald import ewald_potential
+from solidqmmm.physics.electrostatics.far_field_box import FarFieldBox
+from solidqmmm.physics.electrostatics.grid_field import GridField
+from solidqmmm.physics.electrostatics.grid_patches import (
+    PointGrid,
+    along,
+    first_moment,
+    second_moment,
+    squares,
+)
+from solidqmmm.physics.electrostatics.lattice_field import LatticeField
 
 STRAIGHT = np.diag([6.0, 6.6, 7.0])
 SKEW = np.array([[6.0, 0.0, 0.0], [1.5, 6.0, 0.0], [-1.0, 1.0, 6.5]])

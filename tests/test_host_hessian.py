@@ -13,7 +13,7 @@ from solidqmmm.engines.displaced_forces import force_cutoff, is_long_range
 from solidqmmm.engines.lammps_host import LammpsHost
 from solidqmmm.errors import EngineError
 from solidqmmm.physics.geometry import distances_to_point
-from solidqmmm.procedures.host_hessian import host_hessian
+from solidqmmm.procedures.vibrations.host_hessian import host_hessian
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.potential import Potential
 
@@ -278,7 +278,7 @@ def test_long_range_potentials_are_refused():
 
 
 def test_forces_that_reach_too_far_are_refused(monkeypatch):
-    monkeypatch.setattr("solidqmmm.procedures.host_hessian.force_cutoff", lambda potential: 1.0)
+    monkeypatch.setattr("solidqmmm.procedures.vibrations.host_hessian.force_cutoff", lambda potential: 1.0)
     with LammpsHost(silicon(2, 2, 2), SW) as host, pytest.raises(ValueError, match="no finite range"):
         host_hessian(host)
 
@@ -286,7 +286,7 @@ def test_forces_that_reach_too_far_are_refused(monkeypatch):
 def test_a_cutoff_that_is_too_short_is_made_up_for_by_hops(monkeypatch):
     with LammpsHost(rattled(silicon(3, 3, 3), 0.01), LJ) as host:
         expected = host_hessian(host)
-        monkeypatch.setattr("solidqmmm.procedures.host_hessian.force_cutoff", lambda potential: 2.6)
+        monkeypatch.setattr("solidqmmm.procedures.vibrations.host_hessian.force_cutoff", lambda potential: 2.6)
         found = host_hessian(host)
     assert (expected.hops, found.hops) == (1, 3)
     assert abs(found.matrix - expected.matrix).max() < 1e-8

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from solidqmmm.errors import PolarizationCatastrophe, SolidQMMMError
-from solidqmmm.physics import induced_dipoles
-from solidqmmm.physics.coulomb import coulomb_energy, coulomb_potential
-from solidqmmm.physics.dipole_damping import reach
-from solidqmmm.physics.ewald import COULOMB, ewald_energy
-from solidqmmm.physics.induced_dipoles import InducedDipoles, PolarizableSites
+from solidqmmm.physics.electrostatics.coulomb import coulomb_energy, coulomb_potential
+from solidqmmm.physics.electrostatics.ewald import COULOMB, ewald_energy
+from solidqmmm.physics.polarization import induced_dipoles
+from solidqmmm.physics.polarization.dipole_damping import reach
+from solidqmmm.physics.polarization.induced_dipoles import InducedDipoles, PolarizableSites
 
 LAWS = ["thole", "linear", None]
 CELL = np.array([[4.3, 0.0, 0.0], [0.8, 3.9, 0.0], [-0.7, 0.5, 4.6]])

@@ -9,14 +9,14 @@ from phonon_cases import CARBON, model_of, run
 from scipy import linalg
 
 from solidqmmm.physics.condensation import PartitionedCrystal
-from solidqmmm.physics.defect_spectrum import quartic_kernel
-from solidqmmm.physics.localized_modes import CM1_PER_THZ, frequencies_THz
-from solidqmmm.physics.resonances import resonances
-from solidqmmm.procedures.bulk_lattice import BulkLattice
-from solidqmmm.procedures.bulk_phonons import bulk_phonons
-from solidqmmm.procedures.defect_modes import core_atoms, crystal_at_rest
-from solidqmmm.procedures.infinite_host import infinite_modes, infinite_spectrum, perturbation
-from solidqmmm.procedures.isotopes import Isotopes
+from solidqmmm.physics.vibrations.defect_spectrum import quartic_kernel
+from solidqmmm.physics.vibrations.localized_modes import CM1_PER_THZ, frequencies_THz
+from solidqmmm.physics.vibrations.resonances import resonances
+from solidqmmm.procedures.vibrations.bulk_lattice import BulkLattice
+from solidqmmm.procedures.vibrations.bulk_phonons import bulk_phonons
+from solidqmmm.procedures.vibrations.defect_modes import core_atoms, crystal_at_rest
+from solidqmmm.procedures.vibrations.infinite_host import infinite_modes, infinite_spectrum, perturbation
+from solidqmmm.procedures.vibrations.isotopes import Isotopes
 
 VACANCY = {"kind": "vacancy", "site": 0}
 INTERSTITIAL = {"kind": "interstitial", "element": "C", "position": [0.5, 0.5, 0.5]}

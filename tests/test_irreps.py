@@ -10,9 +10,9 @@ import pytest
 from pymatgen.symmetry.groups import PointGroup
 from scipy.spatial.transform import Rotation
 
-from solidqmmm.physics.irreps import SCHOENFLIES, characters, degenerate_sets, irreps, point_group
-from solidqmmm.physics.laue_class import generated_group
-from solidqmmm.physics.site_symmetry import site_operations
+from solidqmmm.physics.symmetry.irreps import SCHOENFLIES, characters, degenerate_sets, irreps, point_group
+from solidqmmm.physics.symmetry.laue_class import generated_group
+from solidqmmm.physics.symmetry.site_symmetry import site_operations
 
 HEXAGONAL = np.array([[1, -0.5, 0], [0, np.sqrt(0.75), 0], [0, 0, 1]])
 TETRAHEDRON = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) / np.sqrt(3)

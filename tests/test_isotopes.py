@@ -8,9 +8,9 @@ from elastic_cases import SW, silicon
 from phonon_cases import CARBON, model_of, run
 
 from solidqmmm.errors import StudyError
-from solidqmmm.physics.localized_modes import CM1_PER_THZ, frequencies_THz
-from solidqmmm.procedures.defect_modes import crystal_at_rest
-from solidqmmm.procedures.isotopes import Isotopes
+from solidqmmm.physics.vibrations.localized_modes import CM1_PER_THZ, frequencies_THz
+from solidqmmm.procedures.vibrations.defect_modes import crystal_at_rest
+from solidqmmm.procedures.vibrations.isotopes import Isotopes
 from solidqmmm.results.phonons import DefectPhononsResult
 
 SI28, SI30, C13 = 27.9769265, 29.973770, 13.0033548

@@ -9,9 +9,9 @@ from embedding_cases import ISOLATED, mapping, model_of, oxide
 from test_embedding_studies import written
 
 from solidqmmm.errors import PolarizationCatastrophe
-from solidqmmm.physics.ewald import COULOMB
-from solidqmmm.physics.induced_dipoles import PolarizableSites
-from solidqmmm.procedures.lattice_stability import lattice_stiffness, require_stable_lattice
+from solidqmmm.physics.electrostatics.ewald import COULOMB
+from solidqmmm.physics.polarization.induced_dipoles import PolarizableSites
+from solidqmmm.procedures.charged_defects.lattice_stability import lattice_stiffness, require_stable_lattice
 from solidqmmm.system.crystal import Crystal
 
 TOO_SOFT = {"scheme": "polarizable", "charge": 2.0, "polarizabilities": {"Mg": 0.09, "O": 1.65}}

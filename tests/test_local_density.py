@@ -5,8 +5,13 @@ import pytest
 from scipy import sparse
 from spring_crystals import DIAMOND_TOP, diamond, ring
 
-from solidqmmm.physics.local_density import broadened_density, recursion, recursions, terminated_density
-from solidqmmm.physics.localized_modes import frequencies_THz
+from solidqmmm.physics.vibrations.local_density import (
+    broadened_density,
+    recursion,
+    recursions,
+    terminated_density,
+)
+from solidqmmm.physics.vibrations.localized_modes import frequencies_THz
 
 
 def disordered(n=3, seed=0):

@@ -6,14 +6,14 @@ from scipy import constants
 from spring_crystals import ring
 
 from solidqmmm.physics.condensation import PartitionedCrystal, all_squared_frequencies
-from solidqmmm.physics.harmonic_free_energy import (
+from solidqmmm.physics.vibrations.harmonic_free_energy import (
     entropy,
     formation_difference,
     free_energy,
     vibrational_energy,
     vibrations,
 )
-from solidqmmm.physics.localized_modes import (
+from solidqmmm.physics.vibrations.localized_modes import (
     CM1_PER_THZ,
     MEV_PER_THZ,
     Modes,

@@ -10,13 +10,13 @@ from solidqmmm.coupling.qmmm import QMMM
 from solidqmmm.coupling.springs import SpringCorrection, SpringErrors
 from solidqmmm.engines.protocols import Contribution
 from solidqmmm.errors import EngineError
+from solidqmmm.procedures.building.select import partition_from, within_radius
 from solidqmmm.procedures.carve import carve
-from solidqmmm.procedures.checkpoint import DynamicsState
 from solidqmmm.procedures.dynamics import run_dynamics
-from solidqmmm.procedures.impulses import Respa
-from solidqmmm.procedures.lotf import Lotf
-from solidqmmm.procedures.select import partition_from, within_radius
-from solidqmmm.procedures.stadium_thermostat import Stadium
+from solidqmmm.procedures.motion.checkpoint import DynamicsState
+from solidqmmm.procedures.motion.impulses import Respa
+from solidqmmm.procedures.motion.lotf import Lotf
+from solidqmmm.procedures.motion.stadium_thermostat import Stadium
 
 HOT_KINETIC = 1.5 * 215 * 8.617333e-5 * 600  # eV, of 216 atoms at the start
 

@@ -7,7 +7,7 @@ import pytest
 from pymatgen.analysis.ewald import EwaldSummation
 from pymatgen.core import Lattice, Structure
 
-from solidqmmm.physics.ewald import COULOMB, ewald_energy
+from solidqmmm.physics.electrostatics.ewald import COULOMB, ewald_energy
 from solidqmmm.physics.madelung import (
     formal_charges,
     madelung_constant,

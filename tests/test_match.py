@@ -11,13 +11,13 @@ from scipy.spatial.transform import Rotation
 from solidqmmm.engines.lammps import LammpsEngine
 from solidqmmm.engines.protocols import Evaluation
 from solidqmmm.errors import ConvergenceError, StructureError
-from solidqmmm.physics.crystal_symmetry import invariant_elastic_tensors, strains_that_suffice
-from solidqmmm.physics.equation_of_state import (
+from solidqmmm.physics.elastic.equation_of_state import (
     energy_scale,
     fit_energy_surface,
     strain_gradient,
     stretch_of,
 )
+from solidqmmm.physics.symmetry.crystal_symmetry import invariant_elastic_tensors, strains_that_suffice
 from solidqmmm.procedures.match import match_lattices, matched_from_values
 from solidqmmm.procedures.perfect_crystal import PerfectCrystal
 from solidqmmm.system.crystal import Crystal

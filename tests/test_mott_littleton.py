@@ -10,16 +10,22 @@ from ase.build import bulk
 
 from solidqmmm.engines.lammps_pair_terms import pair_terms
 from solidqmmm.errors import EngineError, PolarizationCatastrophe, SolidQMMMError
-from solidqmmm.physics.ewald import COULOMB, ewald_potential
-from solidqmmm.physics.induced_dipoles import InducedDipoles, PolarizableSites
-from solidqmmm.physics.ion_cluster import IonCluster
-from solidqmmm.physics.ionic_crystal import FieldResponse, Ion, IonicCrystal
-from solidqmmm.physics.lattice_tail import inverse_fourth_beyond
-from solidqmmm.physics.mott_littleton import PointDefect, TwoRegions, born_energy, isotropic, relax_cluster
-from solidqmmm.physics.pair_terms import PairTerm
-from solidqmmm.physics.size_corrections import leading_coefficient
-from solidqmmm.procedures.host_dielectric import host_response
-from solidqmmm.procedures.mott_littleton import extrapolated, field_response, ionic_crystal
+from solidqmmm.physics.charged_defects.ion_cluster import IonCluster
+from solidqmmm.physics.charged_defects.ionic_crystal import FieldResponse, Ion, IonicCrystal
+from solidqmmm.physics.charged_defects.mott_littleton import (
+    PointDefect,
+    TwoRegions,
+    born_energy,
+    isotropic,
+    relax_cluster,
+)
+from solidqmmm.physics.charged_defects.pair_terms import PairTerm
+from solidqmmm.physics.charged_defects.size_corrections import leading_coefficient
+from solidqmmm.physics.electrostatics.ewald import COULOMB, ewald_potential
+from solidqmmm.physics.electrostatics.lattice_tail import inverse_fourth_beyond
+from solidqmmm.physics.polarization.induced_dipoles import InducedDipoles, PolarizableSites
+from solidqmmm.procedures.charged_defects.host_dielectric import host_response
+from solidqmmm.procedures.charged_defects.mott_littleton import extrapolated, field_response, ionic_crystal
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.host_models import host_model
 from solidqmmm.system.potential import Potential

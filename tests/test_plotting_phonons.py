@@ -13,7 +13,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from solidqmmm.physics.localized_modes import CM1_PER_THZ
+from solidqmmm.physics.vibrations.localized_modes import CM1_PER_THZ
 from solidqmmm.plotting import style
 from solidqmmm.plotting.cluster import upright
 from solidqmmm.plotting.phonons import LEVEL, plot_frequency_ladder, plot_local_dos, plot_mode

@@ -15,16 +15,16 @@ from solidqmmm.coupling.force_mixing import ForceMixing
 from solidqmmm.coupling.qmmm import QMMM
 from solidqmmm.coupling.subtractive import Subtractive
 from solidqmmm.engines.lammps import LammpsEngine
-from solidqmmm.physics.crack_fields import J_per_m2
-from solidqmmm.procedures import quasistatic as module
+from solidqmmm.physics.cracks.crack_fields import J_per_m2
 from solidqmmm.procedures.build import build_model
 from solidqmmm.procedures.carve import carve
-from solidqmmm.procedures.crack_system import crack_system
-from solidqmmm.procedures.lattice_trapping import trapping_range
-from solidqmmm.procedures.quasistatic import QuasistaticCrack, path, quasistatic
+from solidqmmm.procedures.cracks import quasistatic as module
+from solidqmmm.procedures.cracks.crack_system import crack_system
+from solidqmmm.procedures.cracks.lattice_trapping import trapping_range
+from solidqmmm.procedures.cracks.quasistatic import QuasistaticCrack, path, quasistatic
+from solidqmmm.procedures.cracks.tip_region import TipRegion, place_of
+from solidqmmm.procedures.cracks.track_tip import TipTracker
 from solidqmmm.procedures.records import Records
-from solidqmmm.procedures.tip_region import TipRegion, place_of
-from solidqmmm.procedures.track_tip import TipTracker
 from solidqmmm.system.bonds import BondRules
 from solidqmmm.system.caps import CapRules
 from solidqmmm.system.potential import Potential

@@ -18,7 +18,7 @@ from pymatgen.core import Structure
 from solidqmmm import recipebook
 from solidqmmm.engines.lammps import LammpsEngine
 from solidqmmm.procedures.build import build_model
-from solidqmmm.procedures.neighbours import neighbour_shells
+from solidqmmm.procedures.building.neighbours import neighbour_shells
 from solidqmmm.procedures.relax import relax
 from solidqmmm.results.base import Result
 from solidqmmm.runtime import environment_for_subprocess

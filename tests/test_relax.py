@@ -9,9 +9,9 @@ from ase.build import bulk
 from solidqmmm.coupling.surrogate import Surrogate
 from solidqmmm.engines.protocols import Contribution
 from solidqmmm.errors import SolidQMMMError
-from solidqmmm.physics.quasi_newton import SecantHessian
+from solidqmmm.physics.algebra.quasi_newton import SecantHessian
 from solidqmmm.procedures.build import build_model
-from solidqmmm.procedures.neighbours import neighbour_shells
+from solidqmmm.procedures.building.neighbours import neighbour_shells
 from solidqmmm.procedures.relax import rattled, relax
 from solidqmmm.recipebook import schemas
 from solidqmmm.system.crystal import Crystal

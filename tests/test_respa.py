@@ -11,7 +11,7 @@ from test_dynamics import HOT, SNAP, Dying, farthest, hybrid, state_of
 from solidqmmm.coupling.respa import largest_outer_step
 from solidqmmm.errors import EngineError
 from solidqmmm.procedures.dynamics import run_dynamics
-from solidqmmm.procedures.impulses import Respa
+from solidqmmm.procedures.motion.impulses import Respa
 
 
 def outer_step_matrix(w, k, h):

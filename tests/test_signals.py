@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from ase.build import bulk
 
-from solidqmmm.procedures.checkpoint import DynamicsState
+from solidqmmm.procedures.motion.checkpoint import DynamicsState
 from solidqmmm.runtime import environment_for_subprocess
 
 RECIPE = '''

@@ -10,10 +10,10 @@ from ase.build import bulk
 from elastic_cases import COPPER, HYBRID, SIC, T3, VACANCY, copper, model_of, silicon, strained_silicon
 from scipy.spatial.transform import Rotation
 
-from solidqmmm.physics.ieee_orientation import ieee_axes
-from solidqmmm.physics.quasi_newton import update_symmetric
-from solidqmmm.physics.site_symmetry import kept_operations, site_operations
-from solidqmmm.procedures.symmetry_of import (
+from solidqmmm.physics.algebra.quasi_newton import update_symmetric
+from solidqmmm.physics.symmetry.ieee_orientation import ieee_axes
+from solidqmmm.physics.symmetry.site_symmetry import kept_operations, site_operations
+from solidqmmm.procedures.elastic.symmetry_of import (
     conventional_cell,
     crystal_operations,
     defect_operations,

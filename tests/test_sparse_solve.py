@@ -5,11 +5,11 @@ import pytest
 from scipy import sparse
 from spring_crystals import DIAMOND_TOP, diamond, ring
 
-from solidqmmm.physics.isolated_eigenpairs import _by_filter, eigenpairs_between, spectral_bound
-from solidqmmm.physics.krylov import NegativeCurvature, conjugate_gradients, minres
-from solidqmmm.physics.multigrid import Multigrid, rigid_body_modes
-from solidqmmm.physics.nested_dissection import nested_dissection
-from solidqmmm.physics.sparse_solve import (
+from solidqmmm.physics.algebra.isolated_eigenpairs import _by_filter, eigenpairs_between, spectral_bound
+from solidqmmm.physics.algebra.krylov import NegativeCurvature, conjugate_gradients, minres
+from solidqmmm.physics.algebra.multigrid import Multigrid, rigid_body_modes
+from solidqmmm.physics.algebra.nested_dissection import nested_dissection
+from solidqmmm.physics.algebra.sparse_solve import (
     Factors,
     NotPositiveDefinite,
     StiffnessSolver,

@@ -7,8 +7,8 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.linalg import solve_discrete_lyapunov
 
-from solidqmmm.physics.damped_chain import chain_reflection, ramp_reflection
-from solidqmmm.physics.sound_waves import sound_speeds
+from solidqmmm.physics.elastic.sound_waves import sound_speeds
+from solidqmmm.physics.heat.damped_chain import chain_reflection, ramp_reflection
 from solidqmmm.physics.stadium import (
     best_damping,
     box_damping,

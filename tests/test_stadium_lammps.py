@@ -19,10 +19,10 @@ from stadium_cases import (
 )
 
 from solidqmmm.coupling.qmmm import QMMM
+from solidqmmm.physics.heat.temperature_profile import standard_error
 from solidqmmm.physics.stadium import suggested
-from solidqmmm.physics.temperature_profile import standard_error
 from solidqmmm.procedures.dynamics import run_dynamics
-from solidqmmm.procedures.stadium_thermostat import Stadium
+from solidqmmm.procedures.motion.stadium_thermostat import Stadium
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.partition import Partition
 from solidqmmm.system.potential import Potential
@@ -289,7 +289,7 @@ from ase.build import bulk
 from solidqmmm.coupling.qmmm import QMMM
 from solidqmmm.physics.stadium import box_damping
 from solidqmmm.procedures.dynamics import run_dynamics
-from solidqmmm.procedures.stadium_thermostat import Stadium
+from solidqmmm.procedures.motion.stadium_thermostat import Stadium
 from solidqmmm.runtime import is_root
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.potential import Potential

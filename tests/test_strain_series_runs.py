@@ -30,12 +30,13 @@ from elastic_cases import (
 from scipy.spatial.transform import Rotation
 
 from solidqmmm.errors import EngineError, StructureError
-from solidqmmm.physics.crystal_symmetry import turned_elastic_tensor
-from solidqmmm.procedures import strain_series, strained_crystal
-from solidqmmm.procedures.crystal_elasticity import elasticity_of
-from solidqmmm.procedures.strain_reference import isotropic_stiffness, relaxed_reference
+from solidqmmm.physics.symmetry.crystal_symmetry import turned_elastic_tensor
+from solidqmmm.procedures import strain_series
+from solidqmmm.procedures.elastic import strained_crystal
+from solidqmmm.procedures.elastic.crystal_elasticity import elasticity_of
+from solidqmmm.procedures.elastic.strain_reference import isotropic_stiffness, relaxed_reference
+from solidqmmm.procedures.elastic.strained_crystal import EngineCrystal, HybridCrystal
 from solidqmmm.procedures.strain_series import open_strained
-from solidqmmm.procedures.strained_crystal import EngineCrystal, HybridCrystal
 from solidqmmm.system.crystal import Crystal
 
 TURN = Rotation.from_rotvec([0.3, -1.1, 0.7]).as_matrix()
@@ -378,7 +379,7 @@ def test_of_a_noisy_stress_the_best_cell_is_kept():
 
 
 def test_a_cell_that_cannot_be_relaxed_is_told(monkeypatch):
-    monkeypatch.setattr("solidqmmm.procedures.strain_reference._MOST_STEPS", 1)
+    monkeypatch.setattr("solidqmmm.procedures.elastic.strain_reference._MOST_STEPS", 1)
     found = tensors(changes={"structure": silicon(5.2)})
     assert any("the cell could not be relaxed below a stress of" in text for text in found.warnings)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from solidqmmm.physics.laue_class import generated_group
-from solidqmmm.physics.symmetric_displacements import (
+from solidqmmm.physics.symmetry.laue_class import generated_group
+from solidqmmm.physics.symmetry.symmetric_displacements import (
     fewest_displacements,
     hessian_from_responses,
     opposite_forces,

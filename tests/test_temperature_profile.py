@@ -7,15 +7,15 @@ import pytest
 from ase.build import bulk
 
 from solidqmmm.coupling.qmmm import QMMM
-from solidqmmm.physics.temperature_profile import (
+from solidqmmm.physics.heat.temperature_profile import (
     binned_temperature,
     distances_from,
     mean_profile,
     standard_error,
 )
-from solidqmmm.physics.thermal_velocities import thermal_velocities
+from solidqmmm.physics.heat.thermal_velocities import thermal_velocities
 from solidqmmm.procedures.dynamics import run_dynamics
-from solidqmmm.procedures.temperature_profile import TemperatureProfile
+from solidqmmm.procedures.motion.temperature_profile import TemperatureProfile
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.partition import Partition
 from solidqmmm.system.potential import Potential

@@ -7,10 +7,10 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from solidqmmm.errors import PolarizationCatastrophe, SolidQMMMError
-from solidqmmm.physics.coulomb import coulomb_energy
-from solidqmmm.physics.dipole_damping import critical_distance, damped_tensors, factors, reach
-from solidqmmm.physics.ewald import COULOMB
-from solidqmmm.physics.induced_dipoles import InducedDipoles, PolarizableSites
+from solidqmmm.physics.electrostatics.coulomb import coulomb_energy
+from solidqmmm.physics.electrostatics.ewald import COULOMB
+from solidqmmm.physics.polarization.dipole_damping import critical_distance, damped_tensors, factors, reach
+from solidqmmm.physics.polarization.induced_dipoles import InducedDipoles, PolarizableSites
 from solidqmmm.physics.thole import induce
 
 LAWS = ["thole", "linear", None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from solidqmmm.procedures.tip_history import advanced, critical_load
+from solidqmmm.procedures.cracks.tip_history import advanced, critical_load
 
 PERIOD = 6.65
 

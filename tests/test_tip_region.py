@@ -15,13 +15,13 @@ from solidqmmm.coupling.force_mixing import ForceMixing
 from solidqmmm.coupling.qmmm import QMMM
 from solidqmmm.engines.lammps import LammpsEngine
 from solidqmmm.errors import RegionError
-from solidqmmm.physics.thermal_velocities import thermal_velocities
+from solidqmmm.physics.heat.thermal_velocities import thermal_velocities
 from solidqmmm.procedures.build import build_model
 from solidqmmm.procedures.carve import carve
+from solidqmmm.procedures.cracks.tip_region import TipRegion, coupled_by, place_of
 from solidqmmm.procedures.dynamics import run_dynamics
-from solidqmmm.procedures.impulses import Respa
-from solidqmmm.procedures.lotf import Lotf
-from solidqmmm.procedures.tip_region import TipRegion, coupled_by, place_of
+from solidqmmm.procedures.motion.impulses import Respa
+from solidqmmm.procedures.motion.lotf import Lotf
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.study import Study
 

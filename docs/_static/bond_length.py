@@ -10,7 +10,7 @@ import numpy as np
 
 from solidqmmm import relax
 from solidqmmm.procedures.build import Model
-from solidqmmm.procedures.describe import stored_structure
+from solidqmmm.procedures.building.describe import stored_structure
 from solidqmmm.results.base import Result
 
 STUDY_SECTION = "bond_length"

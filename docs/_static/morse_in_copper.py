@@ -5,7 +5,7 @@ from morse_engine import MorseEngine
 
 from solidqmmm import QMMM, Crystal, LammpsEngine, Potential, Subtractive, carve, relax
 from solidqmmm.engines.journal import journaled
-from solidqmmm.procedures.select import partition_from, within_radius
+from solidqmmm.procedures.building.select import partition_from, within_radius
 from solidqmmm.system.caps import CapRules
 
 embedded_atoms = Potential("eam/alloy", "* * Cu_mishin1.eam.alloy Cu", ["Cu"])

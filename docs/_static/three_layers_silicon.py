@@ -4,8 +4,8 @@ from ase.build import bulk
 from three_layers import ThreeLayers
 
 from solidqmmm import QMMM, Crystal, LammpsEngine, Potential, Subtractive, carve
+from solidqmmm.procedures.building.select import grown_by_hops, partition_from
 from solidqmmm.procedures.carve import complete_partition
-from solidqmmm.procedures.select import grown_by_hops, partition_from
 from solidqmmm.system.bonds import BondRules
 from solidqmmm.system.caps import CapRules
 

@@ -17,7 +17,7 @@ from solidqmmm.plotting.crack import draw_crack
 from solidqmmm.plotting.fracture import plot_tip
 from solidqmmm.plotting.style import DOUBLE_COLUMN, save_figure, style
 from solidqmmm.procedures.build import build_model
-from solidqmmm.procedures.crack_system import crack_system
+from solidqmmm.procedures.cracks.crack_system import crack_system
 from solidqmmm.recipebook import load_study
 from solidqmmm.results.base import Result
 

@@ -19,7 +19,7 @@ from stadium_cases import A, at_the_ends, bar, equilibrium, silicon_speed, wave_
 from solidqmmm.physics.stadium import best_damping, disc_damping, strip_damping, suggested
 from solidqmmm.plotting.stadium import draw_stadium, plot_damping, plot_reflection, plot_temperature_profile
 from solidqmmm.plotting.style import DOUBLE_COLUMN, save_figure, style
-from solidqmmm.procedures.stadium_thermostat import Stadium
+from solidqmmm.procedures.motion.stadium_thermostat import Stadium
 
 
 def main():

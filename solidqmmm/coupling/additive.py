@@ -23,7 +23,7 @@ from solidqmmm.coupling.field_side import FieldSide, require_apart
 from solidqmmm.coupling.quantum_side import QuantumSide
 from solidqmmm.coupling.surroundings import REACH, Arrangement, Surroundings
 from solidqmmm.engines.protocols import Contribution, Engine
-from solidqmmm.physics.coulomb import coulomb_potential
+from solidqmmm.physics.electrostatics.coulomb import coulomb_potential
 from solidqmmm.physics.geometry import unwrapped
 from solidqmmm.system.cluster import Cluster
 from solidqmmm.system.point_charges import RepulsiveCores

@@ -1,8 +1,8 @@
 """Which charges lie beside the link atoms of a cluster, and where in the crystal they are moved.
 
-The bonds are those at carving, with the images that are bonded; the schemes are those of physics/charge_redistribution. It
-is what the quantum electrons are shown that is moved. The host's own ions interact with each other as before, and other
-images of the same atoms keep their charges.
+The bonds are those at carving, with the images that are bonded; the schemes are those of
+physics/electrostatics/charge_redistribution. It is what the quantum electrons are shown that is moved. The host's own ions
+interact with each other as before, and other images of the same atoms keep their charges.
 
 A cluster whose bonds link atoms close has another charge than the host's charges leave for it: in silica Si(OH)4 has none,
 and the crystal without its SiO4 has +2.4 e with partial charges. Before anything is moved, the difference is shared by the
@@ -16,7 +16,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from solidqmmm.physics.charge_redistribution import SCHEMES, RedistributedCharges, redistributed
+from solidqmmm.physics.electrostatics.charge_redistribution import (
+    SCHEMES,
+    RedistributedCharges,
+    redistributed,
+)
 from solidqmmm.system.bonds import BondRules, local_bonds
 from solidqmmm.system.cluster import Cluster
 from solidqmmm.system.crystal import Crystal

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from solidqmmm.engines.protocols import Induced
-from solidqmmm.physics.induced_dipoles import InducedDipoles, PolarizableSites
+from solidqmmm.physics.polarization.induced_dipoles import InducedDipoles, PolarizableSites
 
 
 class DipoleResponse:

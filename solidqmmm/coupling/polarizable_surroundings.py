@@ -17,7 +17,7 @@ import numpy as np
 
 from solidqmmm.coupling.surroundings import Arrangement
 from solidqmmm.engines.protocols import Induced
-from solidqmmm.physics.induced_dipoles import InducedDipoles, PolarizableSites
+from solidqmmm.physics.polarization.induced_dipoles import InducedDipoles, PolarizableSites
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ count in proportion to the time from them,
 
 Springs join bonded atoms and second neighbours of the core (of every atom that the correction acts on) and of what they
 are joined to. The stand-in is no gradient of anything, so there is no energy. Who makes the steps, and the sources:
-`procedures/lotf`.
+`procedures/motion/lotf`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,12 @@ import numpy as np
 
 from solidqmmm.coupling.force_error import ForceError, core_rows
 from solidqmmm.engines.protocols import Contribution
-from solidqmmm.physics.adjustable_springs import LearntStiffness, SpringNetwork, once, second_neighbours
+from solidqmmm.physics.cracks.adjustable_springs import (
+    LearntStiffness,
+    SpringNetwork,
+    once,
+    second_neighbours,
+)
 from solidqmmm.system.bonds import BondRules, local_bonds
 from solidqmmm.system.cluster import Cluster
 from solidqmmm.system.crystal import Crystal

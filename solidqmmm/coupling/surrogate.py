@@ -7,10 +7,11 @@ Around the best exact evaluation x_k, with d = x - x_k on the region's atoms (th
 where grad f is learnt from the exact evaluations so far. What is learnt is the *difference* of the two descriptions, which
 is small and smooth where the host's own potential is a good guess.
 
-- Where the correction is the gradient of an energy, f comes from regression on its forces (physics/gradient_regression).
+- Where the correction is the gradient of an energy, f comes from regression on its forces
+  (physics/algebra/gradient_regression).
 - Near a minimum, where displacements are far below the length on which forces change, f is d.B d / 2 with a symmetric B that
-  symmetric quasi-Newton updates learn from steps (physics/quasi_newton). B belongs to the crystal and not to the state: one
-  `Harmonic` may serve many relaxations of it, in slightly strained cells too.
+  symmetric quasi-Newton updates learn from steps (physics/algebra/quasi_newton). B belongs to the crystal and not to the
+  state: one `Harmonic` may serve many relaxations of it, in slightly strained cells too.
 - Where the correction reaches beyond the region (ions in the field of an embedded cluster), what regression on the region's
   atoms leaves over has the smallest symmetric Hessian on all atoms that explains the last steps.
 - Where there is no energy (force mixing), grad f is replaced by J d with Broyden's update J += (y - J s) s^T / (s.s), whose
@@ -29,8 +30,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from solidqmmm.engines.protocols import Contribution
-from solidqmmm.physics.gradient_regression import value_and_gradient, weights
-from solidqmmm.physics.quasi_newton import SecantHessian, update_broyden, update_symmetric
+from solidqmmm.physics.algebra.gradient_regression import value_and_gradient, weights
+from solidqmmm.physics.algebra.quasi_newton import SecantHessian, update_broyden, update_symmetric
 
 # Stiffness of the wall in eV/angstrom^2: above any negative curvature that a difference of potentials has.
 _WALL = 50.0

@@ -6,8 +6,8 @@ The host is periodic, the cluster is there once. Its electrons feel the lattice 
 
 in which images of the cluster are made of `image charges` on its atoms. What lies within the reach of the region is
 explicit (sites with an image each, chosen once, so that energies are smooth functions of the positions); the rest is
-carried by charges on a sphere around it (physics/far_field), which follow the positions of all ions. Forces on every ion are
-the exact gradient.
+carried by charges on a sphere around it (physics/electrostatics/far_field), which follow the positions of all ions. Forces
+on every ion are the exact gradient.
 
 The uniform background of a charged crystal has a potential in the region that no charges outside can have; it acts on the
 cluster's classical charges instead. What that makes wrong falls as 1/V, and extrapolations to infinite cells remove it.
@@ -23,10 +23,10 @@ from functools import cached_property
 import numpy as np
 
 from solidqmmm.coupling.boundary_charges import BoundaryCharges
-from solidqmmm.physics.charge_redistribution import RedistributedCharges
-from solidqmmm.physics.coulomb import coulomb_energy, coulomb_potential
-from solidqmmm.physics.ewald import COULOMB, ewald_energy, ewald_potential
-from solidqmmm.physics.far_field import FarFieldSphere, evenly_on_sphere
+from solidqmmm.physics.electrostatics.charge_redistribution import RedistributedCharges
+from solidqmmm.physics.electrostatics.coulomb import coulomb_energy, coulomb_potential
+from solidqmmm.physics.electrostatics.ewald import COULOMB, ewald_energy, ewald_potential
+from solidqmmm.physics.electrostatics.far_field import FarFieldSphere, evenly_on_sphere
 from solidqmmm.physics.geometry import perpendicular_widths
 from solidqmmm.system.point_charges import PointCharges
 

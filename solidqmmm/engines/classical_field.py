@@ -15,8 +15,8 @@ import numpy as np
 
 from solidqmmm.engines.protocols import Engine, Evaluation, FieldEvaluation, FieldResponse
 from solidqmmm.errors import ConvergenceError
-from solidqmmm.physics.coulomb import coulomb_energy, coulomb_potential
-from solidqmmm.physics.ewald import COULOMB
+from solidqmmm.physics.electrostatics.coulomb import coulomb_energy, coulomb_potential
+from solidqmmm.physics.electrostatics.ewald import COULOMB
 from solidqmmm.system.point_charges import CLOSEST, PointCharges, RepulsiveCores
 
 _SELF_CONSISTENT = 1e-10  # e angstrom

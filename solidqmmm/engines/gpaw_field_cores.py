@@ -10,7 +10,7 @@ import numpy as np
 from ase.units import Bohr
 
 from solidqmmm.errors import EngineError
-from solidqmmm.physics.grid_patches import PointGrid, first_moment, squares
+from solidqmmm.physics.electrostatics.grid_patches import PointGrid, first_moment, squares
 from solidqmmm.system.point_charges import RepulsiveCores
 
 _END = 6.0  # in units of the width: exp(-18) = 1.5e-8

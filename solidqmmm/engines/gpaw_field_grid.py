@@ -14,8 +14,8 @@ import numpy as np
 from ase.units import Bohr, Ha
 from gpaw.core import PWDesc, UGDesc
 
-from solidqmmm.physics.grid_field import GridField
-from solidqmmm.physics.lattice_field import LatticeField
+from solidqmmm.physics.electrostatics.grid_field import GridField
+from solidqmmm.physics.electrostatics.lattice_field import LatticeField
 
 _FACES = 1.5  # angstrom
 

@@ -16,7 +16,7 @@ import numpy as np
 from solidqmmm.engines.lammps_coulomb import choose_splitting
 from solidqmmm.engines.lammps_session import LammpsSession
 from solidqmmm.errors import EngineError
-from solidqmmm.physics.pair_terms import PairTerm, Particles, pairs_in_reach
+from solidqmmm.physics.charged_defects.pair_terms import PairTerm, Particles, pairs_in_reach
 from solidqmmm.runtime import world
 from solidqmmm.system.potential import Potential
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from solidqmmm.engines.lammps_springs import LINES, spring_table
 from solidqmmm.errors import ConvergenceError, EngineError, PolarizationCatastrophe
-from solidqmmm.physics.anderson import Anderson
+from solidqmmm.physics.algebra.anderson import Anderson
 from solidqmmm.physics.geometry import perpendicular_widths
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.potential import Potential

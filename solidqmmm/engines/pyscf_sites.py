@@ -15,7 +15,7 @@ import numpy as np
 from ase.units import Bohr, Hartree
 from scipy.spatial import cKDTree
 
-from solidqmmm.physics.coulomb import coulomb_potential
+from solidqmmm.physics.electrostatics.coulomb import coulomb_potential
 from solidqmmm.system.point_charges import PointCharges
 
 # PySCF's own exponent of a point (1/bohr^2).

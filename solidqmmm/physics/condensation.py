@@ -28,14 +28,14 @@ import numpy as np
 from scipy import linalg, sparse
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from solidqmmm.physics.isolated_eigenpairs import DENSE_BELOW, eigenpairs_between
-from solidqmmm.physics.localized_modes import Modes
-from solidqmmm.physics.sparse_solve import (
+from solidqmmm.physics.algebra.isolated_eigenpairs import DENSE_BELOW, eigenpairs_between
+from solidqmmm.physics.algebra.sparse_solve import (
     NotPositiveDefinite,
     StiffnessSolver,
     bond_distances,
     shifted_factors,
 )
+from solidqmmm.physics.vibrations.localized_modes import Modes
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from solidqmmm.physics.crystal_symmetry import VOIGT
+from solidqmmm.physics.symmetry.crystal_symmetry import VOIGT
 
 _PLACE = np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]])  # of the pair (i, j) in Voigt order
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from solidqmmm.physics.ewald import COULOMB, ewald_energy, ewald_potential
+from solidqmmm.physics.electrostatics.ewald import COULOMB, ewald_energy, ewald_potential
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from solidqmmm.physics.damped_chain import chain_reflection
+from solidqmmm.physics.heat.damped_chain import chain_reflection
 
 FACES = ("x-", "x+", "y-", "y+", "z-", "z+")
 LOWEST, HIGHEST = 0.1, 0.95  # wanted range of frequencies, in parts of the highest of the crystal

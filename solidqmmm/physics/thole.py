@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from solidqmmm.physics.dipole_damping import THOLE_A
-from solidqmmm.physics.induced_dipoles import InducedDipoles, PolarizableSites
+from solidqmmm.physics.polarization.dipole_damping import THOLE_A
+from solidqmmm.physics.polarization.induced_dipoles import InducedDipoles, PolarizableSites
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib import patheffects
 
-from solidqmmm.physics.charge_transitions import formation_lines, stable_states
+from solidqmmm.physics.charged_defects.charge_transitions import formation_lines, stable_states
 from solidqmmm.plotting.style import GUIDE, INK, SINGLE_COLUMN, axes_for, mixed, style
 from solidqmmm.results.charge_states import signed
 

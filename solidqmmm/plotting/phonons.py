@@ -7,8 +7,8 @@ from matplotlib import patheffects
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
-from solidqmmm.physics.irreps import degenerate_sets
-from solidqmmm.physics.localized_modes import CM1_PER_THZ, kinds_of
+from solidqmmm.physics.symmetry.irreps import degenerate_sets
+from solidqmmm.physics.vibrations.localized_modes import CM1_PER_THZ, kinds_of
 from solidqmmm.plotting.style import (
     ACCENT,
     COLOURS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 
-from solidqmmm.physics.damped_chain import chain_reflection
+from solidqmmm.physics.heat.damped_chain import chain_reflection
 from solidqmmm.physics.stadium import graded, wave_reflection
 from solidqmmm.plotting.style import ACCENT, COLOURS, GUIDE, SINGLE_COLUMN, axes_for, say, style
 

@@ -15,15 +15,15 @@ from solidqmmm.engines.factory import make_engine
 from solidqmmm.engines.journal import journaled
 from solidqmmm.engines.lammps import LammpsEngine
 from solidqmmm.engines.protocols import Engine
+from solidqmmm.procedures.building.coupling_references import coupling_references
+from solidqmmm.procedures.building.embed import additive_coupling, engine_settings, is_additive
+from solidqmmm.procedures.building.embedding_requests import require_embeddable
+from solidqmmm.procedures.building.host_lattice import pressure_GPa, relaxed_cell
+from solidqmmm.procedures.building.no_crystal import NoCrystal
+from solidqmmm.procedures.building.place_defect import place_defect
+from solidqmmm.procedures.building.slabs import slab_axes
+from solidqmmm.procedures.building.study_region import bond_rules, region_centre, select_partition
 from solidqmmm.procedures.carve import carve, complete_partition
-from solidqmmm.procedures.coupling_references import coupling_references
-from solidqmmm.procedures.embed import additive_coupling, engine_settings, is_additive
-from solidqmmm.procedures.embedding_requests import require_embeddable
-from solidqmmm.procedures.host_lattice import pressure_GPa, relaxed_cell
-from solidqmmm.procedures.no_crystal import NoCrystal
-from solidqmmm.procedures.place_defect import place_defect
-from solidqmmm.procedures.slabs import slab_axes
-from solidqmmm.procedures.study_region import bond_rules, region_centre, select_partition
 from solidqmmm.system.bonds import BondRules
 from solidqmmm.system.cluster import Cluster
 from solidqmmm.system.crystal import Crystal

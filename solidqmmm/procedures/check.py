@@ -15,13 +15,19 @@ from pydantic import AfterValidator, Field
 
 from solidqmmm.engines.factory import parse_settings
 from solidqmmm.errors import ConvergenceError, StructureError, StudyError
-from solidqmmm.procedures.buffer_series import Series, buffer_series, buffer_width, default_widths, in_words
 from solidqmmm.procedures.build import Model
-from solidqmmm.procedures.describe import described
-from solidqmmm.procedures.embed import is_additive
-from solidqmmm.procedures.energy_drift import energy_drift
+from solidqmmm.procedures.building.describe import described
+from solidqmmm.procedures.building.embed import is_additive
 from solidqmmm.procedures.match import match_lattices
-from solidqmmm.procedures.patch_test import patch_test, searching_strain
+from solidqmmm.procedures.trust.buffer_series import (
+    Series,
+    buffer_series,
+    buffer_width,
+    default_widths,
+    in_words,
+)
+from solidqmmm.procedures.trust.energy_drift import energy_drift
+from solidqmmm.procedures.trust.patch_test import patch_test, searching_strain
 from solidqmmm.results.boundary import BoundaryCheckResult, EnergyDrift, PatchTest
 from solidqmmm.results.matching import MatchingResult
 

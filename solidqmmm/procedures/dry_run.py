@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import ase
 
 from solidqmmm.engines.journal import without_journal
-from solidqmmm.procedures.embed import is_additive
+from solidqmmm.procedures.building.embed import is_additive
 
 
 @runtime_checkable

@@ -27,10 +27,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from solidqmmm.coupling.qmmm import QMMM
-from solidqmmm.procedures.attendants import Attendant, Stepper
-from solidqmmm.procedures.dynamics_run import Run
-from solidqmmm.procedures.thermostats import Thermostat
-from solidqmmm.procedures.thermostats import thermostat as thermostat_named
+from solidqmmm.procedures.motion.attendants import Attendant, Stepper
+from solidqmmm.procedures.motion.dynamics_run import Run
+from solidqmmm.procedures.motion.thermostats import Thermostat
+from solidqmmm.procedures.motion.thermostats import thermostat as thermostat_named
 from solidqmmm.results.dynamics import DynamicsResult
 
 

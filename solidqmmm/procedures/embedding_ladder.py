@@ -11,9 +11,9 @@ from solidqmmm.coupling.additive import EMBEDDINGS
 from solidqmmm.coupling.qmmm import QMMM
 from solidqmmm.physics.geometry import distances_to_point
 from solidqmmm.procedures.build import Model
-from solidqmmm.procedures.embed import is_additive
-from solidqmmm.procedures.embedding_requests import SHELLS_ANSWER
-from solidqmmm.procedures.lattice_stability import require_stable_lattice
+from solidqmmm.procedures.building.embed import is_additive
+from solidqmmm.procedures.building.embedding_requests import SHELLS_ANSWER
+from solidqmmm.procedures.charged_defects.lattice_stability import require_stable_lattice
 from solidqmmm.procedures.relax import relax
 from solidqmmm.results.embedding_ladder import EmbeddingRung
 from solidqmmm.system.study_sections import AdditiveSection, Selection

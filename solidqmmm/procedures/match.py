@@ -18,7 +18,7 @@ from collections.abc import Callable
 import numpy as np
 
 from solidqmmm.engines.protocols import Engine
-from solidqmmm.physics.equation_of_state import energy_scale, rotation_free
+from solidqmmm.physics.elastic.equation_of_state import energy_scale, rotation_free
 from solidqmmm.procedures.perfect_crystal import Equilibrium, PerfectCrystal, StrainedCells
 from solidqmmm.results.matching import MatchingResult
 from solidqmmm.system.crystal import Crystal
@@ -163,7 +163,7 @@ def _of_host(crystal: PerfectCrystal, equilibrium: Equilibrium, host: Engine) ->
 
 def _elastic_tensors(crystal: PerfectCrystal, cells, equilibria):
     """Both tensors, and the reason if the engine has none."""
-    from solidqmmm.physics.crystal_symmetry import invariant_elastic_tensors
+    from solidqmmm.physics.symmetry.crystal_symmetry import invariant_elastic_tensors
 
     tensors = [cells[0].elastic_tensor_GPa(equilibria[0]), None]
     constants = len(invariant_elastic_tensors(crystal.rotations))

@@ -14,8 +14,8 @@ from ase.units import GPa
 from solidqmmm.engines.protocols import Engine, Evaluation
 from solidqmmm.engines.unit_cell_engine import for_unit_cell
 from solidqmmm.errors import ConvergenceError, StructureError
-from solidqmmm.physics import crystal_symmetry as symmetry
-from solidqmmm.physics.equation_of_state import (
+from solidqmmm.physics.algebra.quasi_newton import update_bfgs
+from solidqmmm.physics.elastic.equation_of_state import (
     EnergySurface,
     bulk_modulus,
     fit_energy_surface,
@@ -23,7 +23,7 @@ from solidqmmm.physics.equation_of_state import (
     strain_gradient,
     stretch_of,
 )
-from solidqmmm.physics.quasi_newton import update_bfgs
+from solidqmmm.physics.symmetry import crystal_symmetry as symmetry
 from solidqmmm.system.crystal import Crystal
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ import numpy as np
 from solidqmmm.coupling.qmmm import QMMM
 from solidqmmm.coupling.surrogate import Harmonic, Surrogate
 from solidqmmm.errors import SolidQMMMError
-from solidqmmm.procedures.model_host import model_host
+from solidqmmm.procedures.building.model_host import model_host
 from solidqmmm.results.relaxation import RelaxationTrace
 from solidqmmm.system.crystal import Crystal
 

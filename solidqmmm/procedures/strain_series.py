@@ -16,18 +16,18 @@ import numpy as np
 from solidqmmm.coupling.qmmm import QMMM
 from solidqmmm.engines.unit_cell_engine import has_own_mesh
 from solidqmmm.errors import StructureError
-from solidqmmm.physics.crystal_symmetry import voigt_strain
 from solidqmmm.physics.elasticity import second_piola_kirchhoff, stretch_for
-from solidqmmm.procedures.formation import primitive
-from solidqmmm.procedures.records import Records
-from solidqmmm.procedures.strain_reference import Reference
-from solidqmmm.procedures.strained_crystal import (
+from solidqmmm.physics.symmetry.crystal_symmetry import voigt_strain
+from solidqmmm.procedures.elastic.strain_reference import Reference
+from solidqmmm.procedures.elastic.strained_crystal import (
     EngineCrystal,
     HybridCrystal,
     StrainedCrystal,
     is_noise_free,
     require_stress,
 )
+from solidqmmm.procedures.formation import primitive
+from solidqmmm.procedures.records import Records
 from solidqmmm.procedures.tasks import map_tasks
 from solidqmmm.system.study import Study
 

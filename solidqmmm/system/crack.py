@@ -8,9 +8,9 @@ from functools import cached_property
 import numpy as np
 from ase.units import GPa
 
-from solidqmmm.physics import strip_fields
-from solidqmmm.physics.crack_fields import CrackField, require_mode
-from solidqmmm.physics.crack_lattice import CrackAxes
+from solidqmmm.physics.cracks import strip_fields
+from solidqmmm.physics.cracks.crack_fields import CrackField, require_mode
+from solidqmmm.physics.cracks.crack_lattice import CrackAxes
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.partition import FROZEN, HOST, Partition
 from solidqmmm.system.unit_cell import symmetry_operations

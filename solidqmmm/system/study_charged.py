@@ -8,8 +8,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, model_validator
 
+from solidqmmm.physics.charged_defects.size_corrections import dielectric_tensor
 from solidqmmm.physics.finite_size import TERMS, SizeModel
-from solidqmmm.physics.size_corrections import dielectric_tensor
 from solidqmmm.system.study_sections import Section
 
 _THINNEST = 3.0  # angstrom, of the shell of ions between the two radii

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import BeforeValidator, Field, model_validator
 
-from solidqmmm.physics.crack_lattice import three_indices
+from solidqmmm.physics.cracks.crack_lattice import three_indices
 from solidqmmm.system.study_sections import Section
 
 Mode = Literal["dynamic", "quasistatic"]

@@ -91,8 +91,8 @@ class _Applied:
 def saving() -> dict:
     """Calls, force errors on the core and kept energy of both schemes at 300 K and 1 fs."""
     from solidqmmm.procedures.dynamics import run_dynamics
-    from solidqmmm.procedures.impulses import Respa
-    from solidqmmm.procedures.lotf import Lotf
+    from solidqmmm.procedures.motion.impulses import Respa
+    from solidqmmm.procedures.motion.lotf import Lotf
 
     found = {"steps": STEPS}
     with _model() as model:
@@ -154,8 +154,8 @@ def step(steps=10, pairs=5) -> dict:
     """A step of that strip against the native step and one bare evaluation of the cluster; processor time, medians."""
     from solidqmmm.coupling.qmmm import QMMM
     from solidqmmm.procedures.build import build_model
-    from solidqmmm.procedures.crack_system import crack_system
-    from solidqmmm.procedures.tip_region import TipRegion, coupled_by
+    from solidqmmm.procedures.cracks.crack_system import crack_system
+    from solidqmmm.procedures.cracks.tip_region import TipRegion, coupled_by
     from solidqmmm.system.partition import Partition
 
     def seconds(act):
@@ -208,10 +208,10 @@ def moving_region(steps=200, every=10) -> dict:
     """A strip of 100,000 atoms, a core of about 60 that is drawn along the crack plane: what looking and carving cost."""
     from solidqmmm.coupling.qmmm import QMMM
     from solidqmmm.procedures.build import build_model
-    from solidqmmm.procedures.crack_system import crack_system
+    from solidqmmm.procedures.cracks.crack_system import crack_system
+    from solidqmmm.procedures.cracks.tip_region import TipRegion, coupled_by, place_of
+    from solidqmmm.procedures.cracks.track_tip import TipTracker
     from solidqmmm.procedures.dynamics import run_dynamics
-    from solidqmmm.procedures.tip_region import TipRegion, coupled_by, place_of
-    from solidqmmm.procedures.track_tip import TipTracker
 
     with build_model(_study()) as model:
         crack = crack_system(model, **STRIP)

@@ -47,7 +47,7 @@ def silicon(host, repeats):
 def host_hessians(sizes=((5, 5, 5), (10, 5, 25), (25, 25, 20))) -> dict:
     """Force calls, seconds and peak memory of the Hessians of Stillinger-Weber and Tersoff silicon, their growth."""
     from solidqmmm.engines.lammps_host import LammpsHost
-    from solidqmmm.procedures.host_hessian import host_hessian
+    from solidqmmm.procedures.vibrations.host_hessian import host_hessian
     from solidqmmm.system.potential import Potential
 
     found = {}
@@ -83,13 +83,13 @@ def condensation(potential, sizes=(5, 9, 14, 23)) -> dict:
     Exponents are of the sizes that are beyond factorizations.
     """
     from solidqmmm.engines.lammps_host import LammpsHost
+    from solidqmmm.physics.algebra.sparse_solve import DIRECT_BELOW
     from solidqmmm.physics.condensation import PartitionedCrystal, full_modes, static_condensation
-    from solidqmmm.physics.dynamic_condensation import dynamic_modes
-    from solidqmmm.physics.localized_modes import CM1_PER_THZ
-    from solidqmmm.physics.sparse_solve import DIRECT_BELOW
-    from solidqmmm.procedures.host_hessian import host_hessian
-    from solidqmmm.procedures.mode_list import MARGIN
-    from solidqmmm.procedures.select import within_radius
+    from solidqmmm.physics.vibrations.dynamic_condensation import dynamic_modes
+    from solidqmmm.physics.vibrations.localized_modes import CM1_PER_THZ
+    from solidqmmm.procedures.building.select import within_radius
+    from solidqmmm.procedures.vibrations.host_hessian import host_hessian
+    from solidqmmm.procedures.vibrations.mode_list import MARGIN
     from solidqmmm.system.potential import Potential
 
     found, low = {}, None

@@ -82,7 +82,7 @@ def case_million(repeats=50, steps=5, pairs=3):
     """1,000,000 Stillinger-Weber atoms, a correction on 100 of them: step against the native step; set-up."""
     from solidqmmm.coupling.qmmm import QMMM
     from solidqmmm.procedures.build import build_model
-    from solidqmmm.procedures.select import within_radius
+    from solidqmmm.procedures.building.select import within_radius
 
     started = time.perf_counter()
     model = build_model(study(repeats, region={"core": {"radius": 6.0}, "buffer": {"radius": 3.0}}))
@@ -156,7 +156,7 @@ def case_defect_phonons():
 
 def case_strain_series(repeats=8, pairs=3):
     """Elastic tensor of 4,096 sites with a vacancy: the relaxed series against LAMMPS's commands that evaluate forces."""
-    import solidqmmm.procedures.crystal_elasticity as procedure
+    import solidqmmm.procedures.elastic.crystal_elasticity as procedure
     from solidqmmm.engines.lammps_session import LammpsSession
     from solidqmmm.procedures.build import build_model
     from solidqmmm.system.study import Study

@@ -17,8 +17,8 @@ from solidqmmm.coupling.qmmm import QMMM
 from solidqmmm.coupling.subtractive import Subtractive
 from solidqmmm.engines.lammps import LammpsEngine
 from solidqmmm.procedures.build import buffer_depth
+from solidqmmm.procedures.building.select import grown_by_hops, partition_from
 from solidqmmm.procedures.carve import carve, complete_partition
-from solidqmmm.procedures.select import grown_by_hops, partition_from
 from solidqmmm.system.bonds import BondRules
 from solidqmmm.system.caps import CapRules
 from solidqmmm.system.crystal import Crystal

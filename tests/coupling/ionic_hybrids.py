@@ -13,8 +13,8 @@ from solidqmmm.coupling.polarizable_surroundings import PolarizableSurroundings
 from solidqmmm.coupling.qmmm import QMMM
 from solidqmmm.engines.classical_field import ClassicalFieldEngine
 from solidqmmm.engines.lammps import LammpsEngine
+from solidqmmm.procedures.building.select import grown_by_hops, partition_from
 from solidqmmm.procedures.carve import carve
-from solidqmmm.procedures.select import grown_by_hops, partition_from
 from solidqmmm.system.bonds import BondRules
 from solidqmmm.system.caps import CapRules
 from solidqmmm.system.crystal import Crystal

@@ -17,8 +17,8 @@ from ionic_hybrids import (
 )
 
 from solidqmmm.coupling.qmmm import QMMM
-from solidqmmm.physics.ewald import COULOMB
-from solidqmmm.physics.induced_dipoles import InducedDipoles, PolarizableSites
+from solidqmmm.physics.electrostatics.ewald import COULOMB
+from solidqmmm.physics.polarization.induced_dipoles import InducedDipoles, PolarizableSites
 
 rng = np.random.default_rng(17)
 @pytest.fixture(scope="module", params=FAMILY.values(), ids=FAMILY)

@@ -14,10 +14,10 @@ from solidqmmm.coupling.boundary_charges import BoundaryCharges
 from solidqmmm.coupling.polarizable_surroundings import PolarizableSurroundings
 from solidqmmm.coupling.qmmm import QMMM
 from solidqmmm.engines.classical_field import ClassicalFieldEngine
-from solidqmmm.physics.charge_redistribution import SCHEMES
-from solidqmmm.physics.coulomb import coulomb_potential
+from solidqmmm.physics.electrostatics.charge_redistribution import SCHEMES
+from solidqmmm.physics.electrostatics.coulomb import coulomb_potential
+from solidqmmm.procedures.building.select import grown_by_hops, partition_from
 from solidqmmm.procedures.carve import carve
-from solidqmmm.procedures.select import grown_by_hops, partition_from
 from solidqmmm.system.caps import CapRules
 from solidqmmm.system.crystal import Crystal
 

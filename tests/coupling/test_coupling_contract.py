@@ -32,8 +32,8 @@ from solidqmmm.coupling.force_mixing import ForceMixing
 from solidqmmm.coupling.qmmm import QMMM
 from solidqmmm.coupling.subtractive import Subtractive
 from solidqmmm.engines.lammps import LammpsEngine
+from solidqmmm.procedures.building.select import partition_from
 from solidqmmm.procedures.carve import carve
-from solidqmmm.procedures.select import partition_from
 from solidqmmm.system.caps import CapRules
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.partition import Partition

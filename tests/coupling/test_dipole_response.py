@@ -7,8 +7,8 @@ import pytest
 
 from solidqmmm.coupling.dipole_response import DipoleResponse
 from solidqmmm.errors import PolarizationCatastrophe
-from solidqmmm.physics.coulomb import coulomb_potential
-from solidqmmm.physics.induced_dipoles import PolarizableSites
+from solidqmmm.physics.electrostatics.coulomb import coulomb_potential
+from solidqmmm.physics.polarization.induced_dipoles import PolarizableSites
 from solidqmmm.physics.thole import induce
 
 RNG = np.random.default_rng(9)

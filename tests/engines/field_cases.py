@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from solidqmmm.engines.protocols import Induced
-from solidqmmm.physics.coulomb import coulomb_potential
-from solidqmmm.physics.ewald import COULOMB
+from solidqmmm.physics.electrostatics.coulomb import coulomb_potential
+from solidqmmm.physics.electrostatics.ewald import COULOMB
 
 
 class Dipoles:

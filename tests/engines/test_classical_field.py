@@ -10,7 +10,7 @@ from field_cases import Dipoles
 from solidqmmm.engines.classical_field import ClassicalFieldEngine
 from solidqmmm.engines.protocols import Engine, FieldEngine
 from solidqmmm.errors import ConvergenceError
-from solidqmmm.physics.ewald import COULOMB
+from solidqmmm.physics.electrostatics.ewald import COULOMB
 from solidqmmm.system.point_charges import PointCharges, RepulsiveCores
 
 rng = np.random.default_rng(11)

@@ -13,8 +13,8 @@ from ase.build import molecule
 from solidqmmm.engines.journal import journaled
 from solidqmmm.engines.protocols import FieldEngine, Induced
 from solidqmmm.errors import EngineError, SolidQMMMError
-from solidqmmm.physics.coulomb import coulomb_potential
-from solidqmmm.physics.ewald import COULOMB
+from solidqmmm.physics.electrostatics.coulomb import coulomb_potential
+from solidqmmm.physics.electrostatics.ewald import COULOMB
 from solidqmmm.system.point_charges import PointCharges, RepulsiveCores
 
 pytest.importorskip("gpaw")

@@ -14,7 +14,7 @@ pytest.importorskip("gpaw")
 from solidqmmm.engines.gpaw import GPAWEngine
 from solidqmmm.engines.journal import journaled
 from solidqmmm.engines.protocols import SitePotentialEngine
-from solidqmmm.physics.ewald import ewald_potential
+from solidqmmm.physics.electrostatics.ewald import ewald_potential
 
 WAVES = {"mode": "pw", "ecut": 300, "kpts": (1, 1, 1)}
 GRID = {"mode": "lcao", "basis": "sz(dzp)", "h": 0.25, "kpts": (1, 1, 1), "fft_potential": True}

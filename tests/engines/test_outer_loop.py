@@ -14,8 +14,8 @@ from solidqmmm.engines.classical_field import ClassicalFieldEngine
 from solidqmmm.engines.outer_loop import OuterLoop, with_induced
 from solidqmmm.engines.protocols import FieldEngine, Induced
 from solidqmmm.errors import ConvergenceError
-from solidqmmm.physics.coulomb import coulomb_potential
-from solidqmmm.physics.ewald import COULOMB
+from solidqmmm.physics.electrostatics.coulomb import coulomb_potential
+from solidqmmm.physics.electrostatics.ewald import COULOMB
 from solidqmmm.system.point_charges import PointCharges
 
 ATOMS = Atoms("MgOMg", positions=[[0, 0, 0], [0, 0.3, 2.1], [2.0, 0.1, -0.2]])

@@ -15,7 +15,7 @@ from solidqmmm.engines.factory import make_engine
 from solidqmmm.engines.outer_loop import OuterLoop, with_induced
 from solidqmmm.engines.protocols import FieldEngine, Induced
 from solidqmmm.errors import ConvergenceError, EngineError
-from solidqmmm.physics.ewald import COULOMB
+from solidqmmm.physics.electrostatics.ewald import COULOMB
 from solidqmmm.system.point_charges import PointCharges, RepulsiveCores
 
 pytest.importorskip("pyscf")

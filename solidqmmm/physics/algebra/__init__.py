@@ -1,0 +1,1 @@
+"""Large sparse systems, eigenpairs, and learning from gradients: numbers without a material."""

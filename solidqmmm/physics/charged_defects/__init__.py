@@ -1,0 +1,1 @@
+"""Charged defects in infinite crystals: corrections of one cell, two regions, transition levels."""

@@ -1,0 +1,1 @@
+"""What follows from strain series: constants and their errors, stability, and what a point defect does to them."""

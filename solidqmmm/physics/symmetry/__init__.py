@@ -1,0 +1,1 @@
+"""What symmetry leaves free: strains, displacements, irreducible representations, textbook frames."""

@@ -1,0 +1,1 @@
+"""From a study to the parts that compute, and back to words."""

@@ -1,0 +1,1 @@
+"""Charged defects: series of cells, dielectric tensors, routes to the infinite crystal."""

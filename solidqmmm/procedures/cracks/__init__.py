@@ -1,0 +1,1 @@
+"""Cracked crystals: made, loaded, followed, and run."""

@@ -1,0 +1,76 @@
+"""What a study of a crack will cost, before it is run."""
+
+from __future__ import annotations
+
+from math import ceil
+from time import perf_counter
+
+from solidqmmm.engines.journal import without_journal
+from solidqmmm.engines.lammps_host import LammpsHost
+from solidqmmm.procedures.cracks.crack_system import crack_system
+from solidqmmm.procedures.cracks.fracture import LOOK, tip_region
+from solidqmmm.procedures.cracks.track_tip import TipTracker
+from solidqmmm.procedures.dry_run import CostedEngine, in_seconds
+from solidqmmm.system.study_crack import CrackSection, DynamicsSection, SavingSection
+
+
+def estimated(
+    model, crack: CrackSection, dynamics: DynamicsSection, saving: SavingSection, mode: str
+) -> list[tuple[str, str]]:
+    """Rows of label and value: sizes, loads in Griffith's, steps, quantum calls and seconds.
+
+    Makes the crack system, and measures a step of the host and (where it is not quick) a few SCF iterations.
+
+    Raises:
+        ValueError: For a crack that cannot be made, or a load that the crystal cannot bear.
+    """
+    system = crack_system(model, **crack.geometry())
+    loads = [system.load(**{crack.load.measure: value}) for value in crack.load.values]
+    shares = ", ".join(f"{load.K_MPa_sqrt_m / system.griffith.K_MPa_sqrt_m:.2f}" for load in loads)
+    crystal = system.cracked(loads[0])
+    seconds = _seconds_of_host(model, crystal)
+    rows = [
+        ("atoms", f"{len(system)} ({len(system.held)} held)"),
+        ("Griffith", f"K {system.griffith.K_MPa_sqrt_m:.4f} MPa sqrt(m), G {system.griffith.G_J_per_m2:.4f} J/m2"),
+        ("loads", f"K = {shares} of Griffith's"),
+        ("host", f"{in_seconds(seconds)} per step"),
+    ]
+    stride = LOOK if saving.scheme == "none" else saving.steps * ceil(LOOK / saving.steps)
+    steps = stride * max(1, round(dynamics.time_ps * 1e3 / dynamics.timestep_fs / stride))
+    if mode == "dynamic":
+        rows.append(("steps", f"{steps}, {in_seconds(steps * seconds)} of the host"))
+    if model.engine is None:
+        return [*rows, ("quantum atoms", "none: the host alone")]
+    region = tip_region(model, system, TipTracker(system, rules=model.bond_rules), every=stride)
+    correction, _ = region.select(crystal, frozen=system.held)
+    cluster = correction.cluster
+    core, caps = int(cluster.core.sum()), len(cluster.caps)
+    rows.append(("quantum atoms", f"{cluster.n_quantum} ({core} core) and {caps} caps at the start"))
+    calls = ceil(steps / saving.steps)
+    each = _seconds_of_engine(model.engine, cluster.to_atoms())
+    words = f"{calls} and one for each carving" if mode == "dynamic" else "some tens at each load"
+    if each is None:
+        return [*rows, ("quantum calls", words)]
+    total = f", about {in_seconds(calls * each)} in all" if mode == "dynamic" else ""
+    return [*rows, ("quantum calls", f"{words}; about {in_seconds(each)} each{total}")]
+
+
+def _seconds_of_host(model, crystal) -> float:
+    with LammpsHost(crystal, model.potential) as host:
+        host.evaluate()
+        begin = perf_counter()
+        host.run(5, pre=False)
+        return (perf_counter() - begin) / 5
+
+
+def _seconds_of_engine(engine, atoms) -> float | None:
+    """One further evaluation; None where nobody knows."""
+    bare = without_journal(engine)
+    if isinstance(bare, CostedEngine):
+        return bare.calibrate(atoms)["estimated_seconds_per_evaluation"]
+    if engine.name != "lammps":
+        return None
+    bare.evaluate(atoms)
+    begin = perf_counter()
+    bare.evaluate(atoms)
+    return perf_counter() - begin

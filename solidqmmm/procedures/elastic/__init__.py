@@ -1,0 +1,1 @@
+"""One crystal strained: its reference state, its series, its tensor."""

@@ -1,0 +1,1 @@
+"""What a run of molecular dynamics is made of."""

@@ -1,0 +1,1 @@
+"""The questions of a trust report that need runs of their own."""

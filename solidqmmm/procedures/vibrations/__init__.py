@@ -1,0 +1,1 @@
+"""Vibrations of hybrid crystals: Hessians, bulk phonons, modes of defects."""
