@@ -131,7 +131,7 @@ TABLE = "defect,charge,energy_eV,error_eV,chemical_eV\nV_O,0,9.75,0.02,-4.9\nV_O
 
 
 def test_the_command_and_its_figure(tmp_path):
-    from solidqmmm.cli import app
+    from solidqmmm.cli.app import app
 
     (tmp_path / "states.csv").write_text(TABLE)
     words = ["charge-states", str(tmp_path / "states.csv"), "--gap", "7.8", "--out", str(tmp_path / "out")]
@@ -188,7 +188,7 @@ def test_runs_in_the_table(tmp_path):
     ],
 )
 def test_bad_tables(tmp_path, text, gap, message):
-    from solidqmmm.cli import app
+    from solidqmmm.cli.app import app
 
     (tmp_path / "states.csv").write_text(text)
     done = CliRunner().invoke(app, ["charge-states", str(tmp_path / "states.csv"), "--gap", gap])
@@ -219,7 +219,7 @@ def test_band_edges_of_the_runs():
 
 
 def test_a_table_that_names_runs_with_band_edges(tmp_path, monkeypatch):
-    from solidqmmm.cli import app
+    from solidqmmm.cli.app import app
 
     monkeypatch.chdir(tmp_path)
     with_edges(-1.5, 5.0).save(tmp_path / "plus2" / "result.json")

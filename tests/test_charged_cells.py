@@ -434,7 +434,7 @@ def test_mistakes_in_the_section(charged, message):
 
 def test_a_study_of_numbers_alone(tmp_path, monkeypatch):
     """It needs no crystal; its run folder holds table and structures, and says the same again."""
-    from solidqmmm.cli import app
+    from solidqmmm.cli.app import app
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cells").mkdir()

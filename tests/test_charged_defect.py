@@ -343,7 +343,7 @@ OF_A_UNIT_CELL = "label,n_atoms,energy_eV,bulk_energy_eV,length_A\n" + "".join(
 )
 def test_bad_input_in_words(table, text, options, message):
     """Exit code 2, and what to do on stderr; nothing is written."""
-    from solidqmmm.cli import app
+    from solidqmmm.cli.app import app
     from solidqmmm.cli.show import exit_code
 
     given = {"--charge": ["--charge", "2"], "--dielectric": ["--dielectric", "10"]}
@@ -357,7 +357,7 @@ def test_bad_input_in_words(table, text, options, message):
 
 
 def test_the_command_writes_a_run_folder(table, tmp_path):
-    from solidqmmm.cli import app
+    from solidqmmm.cli.app import app
 
     out = tmp_path / "run"
     path = table(TABLE.replace("length_A\n", "length_A,code\n").replace("\n", ",GPAW\n").replace("code,GPAW", "code"))

@@ -17,7 +17,7 @@ from solidqmmm.physics.condensation import (
     modes_near,
     static_condensation,
 )
-from solidqmmm.physics.vibrations.dynamic_condensation import DynamicStiffness, dynamic_modes
+from solidqmmm.physics.dynamic_condensation import DynamicStiffness, dynamic_modes
 
 RATIOS = (0.2, 0.3, 0.5, 0.8)
 

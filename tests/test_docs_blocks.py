@@ -168,7 +168,7 @@ def require_keywords(function, words):
 def command_line():
     import typer
 
-    from solidqmmm.cli import app
+    from solidqmmm.cli.app import app
 
     return typer.main.get_command(app)
 

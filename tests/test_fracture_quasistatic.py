@@ -11,7 +11,7 @@ from ase.io import write
 from crack_cases import SILICON
 from typer.testing import CliRunner
 
-from solidqmmm.cli import app
+from solidqmmm.cli.app import app
 from solidqmmm.cli.show import exit_code
 from solidqmmm.results.base import Result
 

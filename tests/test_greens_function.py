@@ -8,7 +8,7 @@ from scipy import sparse
 from spring_crystals import DIAMOND_TOP, diamond, ring, simple_cubic, springs
 
 from solidqmmm.physics.condensation import PartitionedCrystal
-from solidqmmm.physics.vibrations.dynamic_condensation import dynamic_modes
+from solidqmmm.physics.dynamic_condensation import dynamic_modes
 from solidqmmm.physics.vibrations.greens_function import (
     LatticeDefect,
     detached,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,42 @@ def test_files_stay_short(file):
 def test_rooms_stay_surveyable(room):
     """A folder is read at a glance: what grows beyond that gets a room of its own."""
     assert len(list(room.glob("*.py"))) <= 36
+
+
+def modules_of(stair):
+    """Every module of a stair, by its dotted name."""
+    for file in sorted((ROOT / "solidqmmm" / stair).rglob("*.py")):
+        parts = file.relative_to(ROOT).with_suffix("").parts
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), file
+
+
+def imported_modules(tree, known):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole in known else node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+@pytest.mark.parametrize("stair", ["physics", "procedures"])
+def test_no_circles_between_rooms(stair):
+    """A room, and a file that stands in front of the rooms, never needs what needs it."""
+    files = dict(modules_of(stair))
+
+    def place(module):
+        parts = module.split(".")
+        return ".".join(parts[:3])  # the room, or the file in front
+
+    needs = {}
+    for module, file in files.items():
+        needed = {place(name) for name in imported_modules(ast.parse(file.read_text()), files) if name in files}
+        needs.setdefault(place(module), set()).update(needed - {place(module)})
+    try:
+        TopologicalSorter(needs).prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
 
 
 def test_importing_changes_nothing():

@@ -37,14 +37,11 @@ from scipy.spatial.transform import Rotation
 from solidqmmm.physics.elastic.inner_displacements import stress_at_rest, symmetric_responses
 from solidqmmm.physics.elasticity import full_tensor, stretch_for
 from solidqmmm.physics.symmetry.crystal_symmetry import turned_elastic_tensor, voigt_strain, voigt_stress
-from solidqmmm.procedures import strain_series
-from solidqmmm.procedures.elastic import crystal_elasticity
+from solidqmmm.procedures.elastic import crystal_elasticity, strain_series
 from solidqmmm.procedures.elastic.crystal_elasticity import elasticity_of, response
 from solidqmmm.procedures.elastic.elastic_result import elastic_result
 from solidqmmm.procedures.elastic.strain_reference import relaxed_reference
-from solidqmmm.procedures.elastic.strained_crystal import HybridCrystal
-from solidqmmm.procedures.records import Records
-from solidqmmm.procedures.strain_series import (
+from solidqmmm.procedures.elastic.strain_series import (
     Deformation,
     StrainedState,
     deformations,
@@ -52,6 +49,8 @@ from solidqmmm.procedures.strain_series import (
     mirrored,
     open_strained,
 )
+from solidqmmm.procedures.elastic.strained_crystal import HybridCrystal
+from solidqmmm.procedures.records import Records
 from solidqmmm.system.crystal import Crystal
 
 TURN = Rotation.from_rotvec([0.3, -1.1, 0.7]).as_matrix()

@@ -31,12 +31,11 @@ from scipy.spatial.transform import Rotation
 
 from solidqmmm.errors import EngineError, StructureError
 from solidqmmm.physics.symmetry.crystal_symmetry import turned_elastic_tensor
-from solidqmmm.procedures import strain_series
-from solidqmmm.procedures.elastic import strained_crystal
+from solidqmmm.procedures.elastic import strain_series, strained_crystal
 from solidqmmm.procedures.elastic.crystal_elasticity import elasticity_of
 from solidqmmm.procedures.elastic.strain_reference import isotropic_stiffness, relaxed_reference
+from solidqmmm.procedures.elastic.strain_series import open_strained
 from solidqmmm.procedures.elastic.strained_crystal import EngineCrystal, HybridCrystal
-from solidqmmm.procedures.strain_series import open_strained
 from solidqmmm.system.crystal import Crystal
 
 TURN = Rotation.from_rotvec([0.3, -1.1, 0.7]).as_matrix()

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from solidqmmm import recipebook
-from solidqmmm.cli import app
+from solidqmmm.cli.app import app
 from solidqmmm.errors import StudyError
 from solidqmmm.system.study_crack import CrackSection, SavingSection
 from solidqmmm.system.study_file import to_yaml

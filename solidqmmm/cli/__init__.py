@@ -1,5 +1,5 @@
 """The front door: one file for each group of commands."""
 
-from solidqmmm.cli.app import app, main
+from solidqmmm.cli.app import main
 
-__all__ = ["app", "main"]
+__all__ = ["main"]

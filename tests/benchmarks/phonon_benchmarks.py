@@ -85,7 +85,7 @@ def condensation(potential, sizes=(5, 9, 14, 23)) -> dict:
     from solidqmmm.engines.lammps_host import LammpsHost
     from solidqmmm.physics.algebra.sparse_solve import DIRECT_BELOW
     from solidqmmm.physics.condensation import PartitionedCrystal, full_modes, static_condensation
-    from solidqmmm.physics.vibrations.dynamic_condensation import dynamic_modes
+    from solidqmmm.physics.dynamic_condensation import dynamic_modes
     from solidqmmm.physics.vibrations.localized_modes import CM1_PER_THZ
     from solidqmmm.procedures.building.select import within_radius
     from solidqmmm.procedures.vibrations.host_hessian import host_hessian
