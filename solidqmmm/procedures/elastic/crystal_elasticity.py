@@ -16,14 +16,7 @@ from solidqmmm.physics.elastic.strain_fit import StrainFit, fit_strain_series, r
 from solidqmmm.physics.symmetry import crystal_symmetry as symmetry
 from solidqmmm.procedures.building.embed import is_additive
 from solidqmmm.procedures.elastic.strain_reference import Reference, STRESS_TOLERANCE_GPa, relaxed_reference
-from solidqmmm.procedures.elastic.strained_crystal import is_noise_free
-from solidqmmm.procedures.elastic.symmetry_of import (
-    crystal_operations,
-    defect_operations,
-    space_group_operations,
-)
-from solidqmmm.procedures.records import Records, fingerprint
-from solidqmmm.procedures.strain_series import (
+from solidqmmm.procedures.elastic.strain_series import (
     Deformation,
     StrainedState,
     deformations,
@@ -32,6 +25,13 @@ from solidqmmm.procedures.strain_series import (
     open_strained,
     strain_series,
 )
+from solidqmmm.procedures.elastic.strained_crystal import is_noise_free
+from solidqmmm.procedures.elastic.symmetry_of import (
+    crystal_operations,
+    defect_operations,
+    space_group_operations,
+)
+from solidqmmm.procedures.records import Records, fingerprint
 from solidqmmm.results.elasticity import StrainSeries
 
 EXACT_AMPLITUDES = (0.0002, 0.0004)

@@ -18,8 +18,8 @@ from solidqmmm.physics.condensation import (
     modes_near,
     static_condensation,
 )
+from solidqmmm.physics.dynamic_condensation import dynamic_modes
 from solidqmmm.physics.geometry import unwrapped
-from solidqmmm.physics.vibrations.dynamic_condensation import dynamic_modes
 from solidqmmm.physics.vibrations.localized_modes import Modes, squared_frequencies
 from solidqmmm.procedures.building.neighbours import neighbour_shells
 from solidqmmm.procedures.building.select import grown_by_hops
