@@ -12,6 +12,7 @@ from ase.build import bulk
 from typer.testing import CliRunner
 
 from solidqmmm import recipebook
+from solidqmmm.engines.closing import Closing
 from solidqmmm.engines.lammps import LammpsEngine
 from solidqmmm.engines.protocols import PotentialEvaluation
 from solidqmmm.errors import ConvergenceError, SolidQMMMError, StudyError
@@ -134,7 +135,7 @@ def test_an_engine_alone_is_the_host_alone():
     assert a.points[0]["energy_eV"] == pytest.approx(b.points[0]["energy_eV"], abs=1e-3)
 
 
-class Telling:
+class Telling(Closing):
     """Rigid ions that tell their potentials; in a cell with a charge q all are shifted by c, and its energy by q c."""
 
     calls, metallic = 0, False
@@ -165,12 +166,6 @@ class Telling:
 
     def close(self):
         self.engine.close()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc_info):
-        self.close()
 
 
 def telling(monkeypatch, shift: float):

@@ -177,6 +177,13 @@ def test_a_correction_adds_energy_forces_and_virial_and_goes_away(crystal):
         np.testing.assert_allclose(host.forces(), bare[1], atol=1e-10)
 
 
+def test_atoms_shares_of_the_virial_add_up_to_it(crystal):
+    with LammpsHost(crystal, SW) as host:
+        shares = host.atomic_virials()
+        assert shares.shape == (len(crystal), 3, 3)
+        np.testing.assert_allclose(shares.sum(axis=0), host.virial(), atol=1e-6)
+
+
 def test_two_corrections_add_up(silicon):
     moved = silicon.positions + 0.1
     with LammpsHost(silicon.with_positions(moved), SW) as host:

@@ -8,6 +8,7 @@ from ase.build import bulk
 from ase.units import GPa
 from scipy.spatial.transform import Rotation
 
+from solidqmmm.engines.closing import Closing
 from solidqmmm.engines.lammps import LammpsEngine
 from solidqmmm.engines.protocols import Evaluation
 from solidqmmm.errors import ConvergenceError, StructureError
@@ -36,7 +37,7 @@ ZR_B = Potential("eam/fs", ("* * Zr_mm.eam.fs Zr",), ("Zr",))
 WURTZITE = Crystal.of(bulk("GaN", "wurtzite", a=3.19, c=5.30))
 
 
-class EnergiesOnly:
+class EnergiesOnly(Closing):
     """An engine like GPAW in LCAO mode: no stress; `noise` is the roughness of its energies in eV."""
 
     provides_stress = False
@@ -57,12 +58,6 @@ class EnergiesOnly:
 
     def close(self):
         self.engine.close()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc_info):
-        self.close()
 
 
 def matched(unit, host, engine, **options):

@@ -18,14 +18,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from solidqmmm.coupling.quantum_side import QuantumSide
+from solidqmmm.coupling.quantum_side import OfCluster, QuantumSide
 from solidqmmm.engines.protocols import Contribution, Engine
 from solidqmmm.system.cluster import Cluster
 
 NET_FORCE = ("core", "region", "none")
 
 
-class ForceMixing:
+class ForceMixing(OfCluster):
     """The correction that replaces the host's forces on the core by the engine's.
 
     Args:
@@ -62,16 +62,6 @@ class ForceMixing:
         self.net_force = net_force
         self.quantum = QuantumSide(cluster, engine, energy_scale=energy_scale)
         self.removed_net_force = np.zeros(3)
-
-    @property
-    def atoms(self) -> np.ndarray:
-        """Host indices of the region, shape=(n_region,)."""
-        return self.cluster.region
-
-    @property
-    def reference(self) -> np.ndarray:
-        """Contiguous positions of the region at carving in angstrom, shape=(n_region, 3)."""
-        return self.cluster.reference
 
     def evaluate(self, positions, cell, host_forces=None) -> Contribution:
         """Delta F at contiguous `positions` of the region; `host_forces` in eV/angstrom, shape=(n_region, 3)."""

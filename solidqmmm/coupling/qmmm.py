@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from solidqmmm.engines.closing import Closing
 from solidqmmm.engines.lammps_host import Correction, LammpsHost
 from solidqmmm.engines.protocols import Contribution
 from solidqmmm.system.crystal import Crystal
@@ -11,7 +12,7 @@ from solidqmmm.system.partition import Partition
 from solidqmmm.system.potential import Potential
 
 
-class QMMM:
+class QMMM(Closing):
     """Host, partition and coupling in one object; a context manager.
 
     Args:
@@ -45,12 +46,6 @@ class QMMM:
     def close(self):
         """Closes LAMMPS; engines belong to whoever made them."""
         self.host.close()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc_info):
-        self.close()
 
     def __len__(self):
         return len(self.host)

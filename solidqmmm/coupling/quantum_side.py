@@ -35,6 +35,22 @@ class RegionEvaluation:
     virial: np.ndarray | None
 
 
+class OfCluster:
+    """What every correction on the region of a carved `cluster` says of itself."""
+
+    cluster: Cluster
+
+    @property
+    def atoms(self) -> np.ndarray:
+        """Host indices of the region, shape=(n_region,)."""
+        return self.cluster.region
+
+    @property
+    def reference(self) -> np.ndarray:
+        """Contiguous positions of the region at carving in angstrom, shape=(n_region, 3)."""
+        return self.cluster.reference
+
+
 class QuantumSide:
     """An engine bound to a cluster. Repeated calls with the same positions cost nothing.
 

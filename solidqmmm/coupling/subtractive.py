@@ -21,14 +21,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from solidqmmm.coupling.quantum_side import QuantumSide
+from solidqmmm.coupling.quantum_side import OfCluster, QuantumSide
 from solidqmmm.engines.protocols import Contribution, Engine
 from solidqmmm.system.cluster import Cluster, LinkAtoms
 
 CLASSICAL_CAPS = ("host_bond", "bare")
 
 
-class Subtractive:
+class Subtractive(OfCluster):
     """The correction E_QM(cluster) - E_MM(cluster).
 
     Args:
@@ -64,16 +64,6 @@ class Subtractive:
         self.classical = QuantumSide(classical_cluster(cluster, classical_caps), classical)
         self.classical_caps = classical_caps
         self.dead_load = None if dead_load is None else np.asarray(dead_load, dtype=float)
-
-    @property
-    def atoms(self) -> np.ndarray:
-        """Host indices of the region, shape=(n_region,)."""
-        return self.cluster.region
-
-    @property
-    def reference(self) -> np.ndarray:
-        """Contiguous positions of the region at carving in angstrom, shape=(n_region, 3)."""
-        return self.cluster.reference
 
     def with_dead_load(self, forces) -> Subtractive:
         """The same correction minus the dead load `forces`, eV/angstrom, shape=(n_region, 3)."""

@@ -187,52 +187,43 @@ class _Elsewhere:
         return (0.0, np.zeros_like(d)) if self.hessian is None else self.hessian.at(d)
 
 
-class _Broyden:
-    """J d with Broyden's update; the value is that of d.J d / 2, which is no potential of it."""
-
-    def __init__(self):
-        self.jacobian = None
-
-    def learn(self, last: _Seen, base: _Seen | None):
-        if self.jacobian is None:
-            self.jacobian = np.zeros((last.positions.size,) * 2)
-        if base is None:
-            return
-        s = _centred(last.positions - base.positions).ravel()
-        y = _centred(base.forces - last.forces).ravel()
-        if s.any():
-            update_broyden(self.jacobian, s, y)
-
-    def fit(self, base: _Seen):
-        self.base = _centred(base.positions).ravel()
-
-    def at(self, x) -> tuple[float, np.ndarray]:
-        d = x - self.base
-        gradient = self.jacobian @ d
-        return 0.5 * float(d @ gradient), gradient
-
-
-class Harmonic:
-    """d.B d / 2 around the centre, with a symmetric B in eV/angstrom^2, shape=(3 n, 3 n), that outlives the relaxation."""
+class _Linear:
+    """A gradient B d around the centre, and d.B d / 2 for its value; B learns from steps, by the rule of its class."""
 
     def __init__(self):
         self.matrix = None
 
     def learn(self, last: _Seen, base: _Seen | None):
+        """Takes the step from the centre `base`, where there is one, to the exact evaluation `last`."""
         if self.matrix is None:
             self.matrix = np.zeros((last.positions.size,) * 2)
         if base is None:
             return
         s = _centred(last.positions - base.positions).ravel()
-        update_symmetric(self.matrix, s, _centred(base.forces - last.forces).ravel())
+        if s.any():
+            self._update(self.matrix, s, _centred(base.forces - last.forces).ravel())
 
     def fit(self, base: _Seen):
+        """Makes the exact evaluation `base` the centre."""
         self.base = _centred(base.positions).ravel()
 
     def at(self, x) -> tuple[float, np.ndarray]:
+        """Value in eV and gradient in eV/angstrom at `x`, the region's coordinates in angstrom, both shape=(3 n,)."""
         d = x - self.base
         gradient = self.matrix @ d
         return 0.5 * float(d @ gradient), gradient
+
+
+class _Broyden(_Linear):
+    """B is a Jacobian, by Broyden's update: the value is no potential of the gradient."""
+
+    _update = staticmethod(update_broyden)
+
+
+class Harmonic(_Linear):
+    """B is a Hessian in eV/angstrom^2, shape=(3 n, 3 n), by a symmetric update, and outlives the relaxation."""
+
+    _update = staticmethod(update_symmetric)
 
 
 def _centred(vectors) -> np.ndarray:

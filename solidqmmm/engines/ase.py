@@ -11,6 +11,7 @@ import numpy as np
 from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 
+from solidqmmm.engines.closing import Closing
 from solidqmmm.engines.protocols import Evaluation
 from solidqmmm.errors import EngineError, EnvironmentProblem
 from solidqmmm.runtime import is_root, world
@@ -21,7 +22,7 @@ logger = logging.getLogger(__name__)
 _KNOWN = {"tblite": ("grimme2017gfn1",)}
 
 
-class ASEEngine:
+class ASEEngine(Closing):
     """An ASE calculator: evaluated on MPI rank 0, its answer or its failure told to all ranks.
 
     The energy is the calculator's `free_energy` where it has one (consistent with the forces), else its `energy`.
@@ -135,12 +136,6 @@ class ASEEngine:
 
     def close(self):
         """Nothing to free: the calculator is its maker's."""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc_info):
-        self.close()
 
 
 def _version_of(module: str) -> dict:

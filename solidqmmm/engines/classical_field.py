@@ -13,6 +13,7 @@ from __future__ import annotations
 import ase
 import numpy as np
 
+from solidqmmm.engines.closing import Closing
 from solidqmmm.engines.protocols import Engine, Evaluation, FieldEvaluation, FieldResponse
 from solidqmmm.errors import ConvergenceError
 from solidqmmm.physics.electrostatics.coulomb import coulomb_energy, coulomb_potential
@@ -25,7 +26,7 @@ _RUNAWAY = 1e3  # e angstrom
 _NEUTRAL = 1e-6  # e
 
 
-class ClassicalFieldEngine:
+class ClassicalFieldEngine(Closing):
     """Point charges and point polarizabilities by element, on top of any engine.
 
     Args:
@@ -185,12 +186,6 @@ class ClassicalFieldEngine:
         """Closes the inner engine."""
         if self.inner is not None:
             self.inner.close()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc_info):
-        self.close()
 
 
 def _stiffness(x, alpha) -> np.ndarray:

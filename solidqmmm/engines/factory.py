@@ -257,6 +257,14 @@ def make_engine(settings: dict, *, log_dir=None, search_dirs=()) -> Engine:
     return parse_settings(settings).build(log_dir=log_dir, search_dirs=search_dirs)
 
 
+def make_journaled_engine(settings: dict, *, journal=None, log_dir=None, search_dirs=()) -> Engine:
+    """The same, what it finishes kept in the folder `journal`; None for none."""
+    from solidqmmm.engines.journal import journaled
+
+    engine = make_engine(settings, log_dir=log_dir, search_dirs=search_dirs)
+    return engine if journal is None else journaled(engine, journal)
+
+
 def _lines(error: ValidationError, settings):
     for problem in error.errors():
         where = [str(part) for part in problem["loc"] if part not in SETTINGS]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -15,6 +14,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from solidqmmm.engines import gpaw_checks as checks
 from solidqmmm.engines import gpaw_estimate, gpaw_field
 from solidqmmm.engines import gpaw_ladder as ladders
+from solidqmmm.engines.closing import ClosingUnheld
 from solidqmmm.engines.gpaw_ghosts import ghosts_of
 from solidqmmm.engines.gpaw_ghosts import require_basis as require_ghost_basis
 from solidqmmm.engines.gpaw_ladder import FRESH, RETRY_LADDER, NotConverged, Rung, SymmetryLost
@@ -28,7 +28,7 @@ from solidqmmm.system.point_charges import PointCharges, RepulsiveCores
 logger = logging.getLogger(__name__)
 
 
-class GPAWEngine(WithPotentials):
+class GPAWEngine(WithPotentials, ClosingUnheld):
     """Density functional theory by GPAW (its new implementation).
 
     Consecutive calls with the same species, cell and pbc start from the previous density and wave functions. Where the
@@ -91,7 +91,7 @@ class GPAWEngine(WithPotentials):
         if smearing < 0 or kpt_density <= 0 or maxiter < 1:
             raise ValueError("`smearing` (eV) must not be negative, `kpt_density` and `maxiter` must be positive")
         self._settings = {
-            "mode": self._mode, "basis": basis, "xc": xc, "h": h, "charge": float(charge), "spinpol": bool(spinpol),
+            "mode": self._mode, "basis": basis, "xc": xc, "h": h, "spinpol": bool(spinpol),
             "convergence": checks.convergence(convergence), "mixer": mixer, "nbands": nbands, "setups": setups,
             "kpts": checks.mesh(kpts), **keywords,
         }  # fmt: skip
@@ -103,8 +103,8 @@ class GPAWEngine(WithPotentials):
         self.ghost_basis = bool(ghost_basis)
         if ghost_basis:
             require_ghost_basis(self._mode["name"])
-        self._real_space = not fft_potential and self._mode["name"] != "pw"
-        if self._real_space:
+        self.real_space = not fft_potential and self._mode["name"] != "pw"
+        if self.real_space:
             checks.warn_of_coarse_grid(h, self._mode["name"])
         self._occupations = occupations
         self.smearing = float(smearing)
@@ -203,6 +203,7 @@ class GPAWEngine(WithPotentials):
         settings |= {
             "occupations": checks.plain(self._occupations_keyword(self.smearing)),
             "maxiter": self.maxiter,
+            "charge": self.charge,
             "magmoms": checks.plain(self.magmoms),
             "kpt_density": self.kpt_density,
             "ghost_basis": self.ghost_basis,
@@ -225,15 +226,18 @@ class GPAWEngine(WithPotentials):
             self._file.close()
             self._file = None
 
-    def __del__(self):
-        with suppress(Exception):
-            self.close()
+    @property
+    def settings(self) -> dict:
+        """GPAW's keywords that are the same for all atoms; a copy. `charge` and `magmoms` are attributes of their own."""
+        return dict(self._settings)
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc_info):
-        self.close()
+    def with_settings(self, changes: dict) -> GPAWEngine:
+        """The same engine with other keywords for GPAW (None takes one away) that has computed nothing yet."""
+        other = copy.copy(self)
+        other._settings = {key: value for key, value in (self._settings | changes).items() if value is not None}
+        other._calc = other._kind = other._file = None
+        other._source = gpaw_field.FieldSource()
+        return other
 
     # --- before paying -------------------------------------------------------------------------------------------
 
@@ -381,6 +385,7 @@ class GPAWEngine(WithPotentials):
             "basis": basis,
             "occupations": self._occupations_keyword(self.smearing if smearing is None else smearing),
             "maxiter": int(self.maxiter * rung.maxiter_factor),
+            "charge": self.charge,
         }
         if "kpts" not in keywords and atoms.pbc.any():
             keywords["kpts"] = {"density": self.kpt_density, "gamma": True}
@@ -405,21 +410,13 @@ class GPAWEngine(WithPotentials):
 
     def _require_computable(self, atoms: Atoms):
         checks.require_sound(atoms)
-        paired = not (self.spinpol or self.paired_odd_electrons or self._has_k_points(atoms))
+        paired = not (self.spinpol or self.paired_odd_electrons or checks.has_k_points(atoms, self.gpaw_kpts(atoms)))
         checks.require_electrons(self.n_electrons(atoms), atoms.get_chemical_formula(), paired=paired)
-        if self.charge and self._real_space and atoms.pbc.any() and not atoms.pbc.all():
+        if self.charge and self.real_space and atoms.pbc.any() and not atoms.pbc.all():
             raise ValueError(
                 f"a charged ({self.charge:+g} e) arrangement that is periodic along some directions only cannot be "
                 "solved on a real-space grid: use mode='pw', or fft_potential in LCAO mode"
             )
-
-    def _has_k_points(self, atoms: Atoms) -> bool:
-        if not atoms.pbc.any():
-            return False
-        from gpaw.dft import BZSampling
-
-        sampling = BZSampling.from_param(self.gpaw_kpts(atoms))
-        return not sampling.build(atoms).gamma_only
 
     def gpaw_kpts(self, atoms: Atoms):
         """GPAW's k-point keyword for these atoms."""

@@ -188,6 +188,15 @@ def is_odd(n_electrons: float) -> bool:
     return abs(n_electrons / 2 - round(n_electrons / 2)) > 1e-6
 
 
+def has_k_points(atoms: Atoms, kpts) -> bool:
+    """Whether GPAW's k-point keyword means more than Gamma for these atoms."""
+    if not atoms.pbc.any():
+        return False
+    from gpaw.dft import BZSampling
+
+    return not BZSampling.from_param(kpts).build(atoms).gamma_only
+
+
 def plain(value):
     """JSON for settings: objects of GPAW become their dicts or reprs."""
     if isinstance(value, dict):

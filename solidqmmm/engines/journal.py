@@ -12,6 +12,7 @@ from time import perf_counter
 import numpy as np
 from ase import Atoms
 
+from solidqmmm.engines.closing import Closing
 from solidqmmm.engines.npz_file import DAMAGED, read_npz, write_npz
 from solidqmmm.engines.protocols import (
     Engine,
@@ -32,7 +33,7 @@ logger = logging.getLogger(__name__)
 _DIGITS = 9  # 1e-9 angstrom: far below what changes an energy, above the noise of a rerun
 
 
-class JournaledEngine:
+class JournaledEngine(Closing):
     """An engine whose finished evaluations are kept in a folder, one small file each.
 
     The file's name is the sha256 of species, positions (rounded to 1e-9 angstrom), cell, pbc, cap charges, initial
@@ -135,12 +136,6 @@ class JournaledEngine:
 
     def close(self):
         self.engine.close()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc_info):
-        self.close()
 
 
 class JournaledFieldEngine(JournaledEngine):

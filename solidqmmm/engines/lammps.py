@@ -10,6 +10,7 @@ from time import perf_counter
 import numpy as np
 from ase import Atoms
 
+from solidqmmm.engines.closing import Closing
 from solidqmmm.engines.lammps_session import LammpsSession
 from solidqmmm.engines.lammps_shells import Shells
 from solidqmmm.engines.protocols import Evaluation
@@ -21,15 +22,17 @@ from solidqmmm.system.potential import Potential
 
 logger = logging.getLogger(__name__)
 
-# Along directions without periodicity LAMMPS gets a box of its own, with this much room for atoms to move (angstrom).
-_ROOM = 10.0
+# Along directions without periodicity LAMMPS gets a box of its own, with at least this much room around the atoms; its faces
+# lie on a coarse grid, so that it is seldom another one (angstrom).
+_ROOM, _GRID = 5.0, 10.0
 
 
-class LammpsEngine:
+class LammpsEngine(Closing):
     """Any LAMMPS potential as an engine, for any cell and any periodicity.
 
     The instance lives as long as species, cell and pbc stay the same; a call then scatters positions and evaluates
-    once. In directions without periodicity the cell vectors do not matter (also none at all are fine).
+    once. In directions without periodicity the cell vectors do not matter (also none at all are fine). An answer is the
+    same to the last bit whatever was asked before, but for shells.
 
     Args:
         potential: The potential; its species decide the LAMMPS types.
@@ -49,8 +52,8 @@ class LammpsEngine:
         self._session: LammpsSession | None = None
         self._shells: Shells | None = None
         self._kind = None
+        self._box = np.zeros((3, 3))
         self._shift = np.zeros(3)
-        self._room = np.zeros((2, 3))
 
     def evaluate(self, atoms: Atoms, *, stress: bool = False) -> Evaluation:
         """Energy in eV, forces in eV/angstrom, shape=(n, 3), and on request the stress in eV/angstrom^3.
@@ -146,32 +149,23 @@ class LammpsEngine:
             self._session = None
             self._kind = None
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc_info):
-        self.close()
-
     # --- the instance ----------------------------------------------------------------------------------------------
 
     def _holds(self, atoms: Atoms) -> bool:
-        """Whether the open instance is the one for these atoms, and the atoms are still inside its box."""
+        """Whether the open instance is the one that would be opened for these atoms."""
         if self._session is None or self._kind != _kind(atoms):
             return False
-        free = ~atoms.pbc
-        if not free.any():
+        if atoms.pbc.all():
             return True
-        along = (atoms.positions + self._shift) @ self._axes.T
-        return bool((along[:, free] > self._room[0, free]).all() and (along[:, free] < self._room[1, free]).all())
+        box, shift = box_around(atoms)
+        return np.array_equal(shift, self._shift) and np.array_equal(box, self._box)
 
     def _open(self, atoms: Atoms):
         self.close()
         self.potential.require_periodicity(atoms.pbc)
-        cell, self._shift, self._axes = box_around(atoms)
-        lengths = np.linalg.norm(cell, axis=1)
-        self._room = np.array([np.ones(3), lengths - 1.0])
+        self._box, self._shift = box_around(atoms)
         own = {"charges": atoms.arrays["charges"]} if "charges" in atoms.arrays else {}
-        crystal = Crystal(atoms.numbers, atoms.positions + self._shift, cell, atoms.pbc, own)
+        crystal = Crystal(atoms.numbers, atoms.positions + self._shift, self._box, atoms.pbc, own)
         charges = site_charges(crystal, self.potential)
         if atoms.pbc.all():
             require_net_charge(crystal, charges, 0.0, self.potential.net_charge)
@@ -199,8 +193,7 @@ def box_around(atoms: Atoms):
     LAMMPS lets a box be skewed along periodic directions only.
 
     Returns:
-        Cell (rows, angstrom, shape=(3, 3)), shift to add to positions (shape=(3,)), and unit vectors along the
-        cell's rows, shape=(3, 3).
+        Cell (rows, angstrom, shape=(3, 3)), and the shift to add to positions, shape=(3,).
     """
     cell = np.array(atoms.cell.array)
     pbc = np.array(atoms.pbc, dtype=bool)
@@ -211,9 +204,11 @@ def box_around(atoms: Atoms):
         _, _, completed = np.linalg.svd(cell[pbc]) if pbc.any() else (None, None, np.eye(3))
         for axis, direction in zip(np.flatnonzero(~pbc), completed[pbc.sum() :]):
             along = atoms.positions @ direction
-            cell[axis] = direction * (np.ptp(along) + 2 * _ROOM)
-            shift += direction * (_ROOM - along.min())
-    return cell, shift, cell / np.linalg.norm(cell, axis=1)[:, None]
+            low = np.floor((along.min() - _ROOM) / _GRID) * _GRID
+            high = np.ceil((along.max() + _ROOM) / _GRID) * _GRID
+            cell[axis] = direction * (high - low)
+            shift -= direction * low
+    return cell, shift
 
 
 def _kind(atoms: Atoms) -> tuple:

@@ -12,9 +12,10 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from solidqmmm.engines.closing import Closing
 from solidqmmm.engines.lammps_attachment import Attachment, Correction
 from solidqmmm.engines.lammps_exclusions import Exclusions
-from solidqmmm.engines.lammps_session import LammpsSession
+from solidqmmm.engines.lammps_session import VOIGT, LammpsSession
 from solidqmmm.engines.lammps_shells import Shells
 from solidqmmm.engines.protocols import Contribution
 from solidqmmm.errors import EngineError
@@ -25,8 +26,10 @@ from solidqmmm.system.potential import Potential
 
 logger = logging.getLogger(__name__)
 
+_ATOMIC_VIRIALS = "solidqmmm_atomic_virials"
 
-class LammpsHost:
+
+class LammpsHost(Closing):
     """The whole crystal in one LAMMPS instance; a context manager.
 
     In a core-shell model all that is public speaks of the crystal's n atoms, whose shells are at rest whenever something is
@@ -84,12 +87,6 @@ class LammpsHost:
     def close(self):
         """Closes LAMMPS; calling it again does nothing."""
         self.session.close()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc_info):
-        self.close()
 
     def __len__(self):
         return len(self.crystal)
@@ -325,6 +322,26 @@ class LammpsHost:
         """-W = dE/d(strain) in eV, host and corrections, shape=(3, 3)."""
         self.evaluate()
         return self.session.virial()
+
+    def atomic_virials(self) -> np.ndarray:
+        """Each atom's share of the host's own -W in eV, in the crystal's frame, shape=(n, 3, 3).
+
+        By LAMMPS's `compute stress/atom`, without the kinetic part, and without what corrections add, which know no shares.
+        """
+        self.session.command(f"compute {_ATOMIC_VIRIALS} all stress/atom NULL virial")
+        try:
+            self.session.command("run 0 post no")
+            components = np.array(self.session.lmp.gather(f"c_{_ATOMIC_VIRIALS}", 1, 6)).reshape(-1, 6)
+        finally:
+            self.session.command(f"uncompute {_ATOMIC_VIRIALS}")
+        self.forget()
+        tensors = np.empty((len(components), 3, 3))
+        for values, (i, j) in zip(components.T, VOIGT, strict=True):
+            tensors[:, i, j] = tensors[:, j, i] = values
+        found = tensors[: len(self)].copy()
+        np.add.at(found, self.shell_owner, tensors[len(self) :])
+        scale = self.session.scale
+        return self.session.tensor_in_crystal_frame(found) * scale["energy"] / scale["nktv2p"]
 
     # --- work -------------------------------------------------------------------------------------------------
 

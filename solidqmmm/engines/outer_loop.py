@@ -23,6 +23,7 @@ from dataclasses import replace
 import ase
 import numpy as np
 
+from solidqmmm.engines.closing import Closing
 from solidqmmm.engines.protocols import (
     Evaluation,
     FieldEngine,
@@ -37,7 +38,7 @@ _PAIR = 1e-3  # angstrom
 _GROWING = 6  # iterations in which changes grow before they are taken to grow for ever
 
 
-class OuterLoop:
+class OuterLoop(Closing):
     """A `FieldEngine` with the capability "dipoles" made of one without it.
 
     Args:
@@ -166,12 +167,6 @@ class OuterLoop:
         """Closes the engine, and forgets the last answer."""
         self._induced = None
         self.engine.close()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc_info):
-        self.close()
 
 
 def with_induced(charges: PointCharges, induced: Induced) -> tuple[PointCharges, np.ndarray]:

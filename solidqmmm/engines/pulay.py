@@ -18,7 +18,7 @@ from ase import Atoms
 from solidqmmm.engines.gpaw import GPAWEngine
 from solidqmmm.engines.journal import JournaledEngine, without_journal
 from solidqmmm.engines.protocols import Engine
-from solidqmmm.engines.unit_cell_engine import with_settings
+from solidqmmm.engines.remote import RemoteEngine
 
 _DEFAULT_CUTOFF = 340.0  # eV, GPAW's
 
@@ -34,12 +34,19 @@ def pulay_stress(engine: Engine, atoms: Atoms, *, step: float = 0.05) -> float |
     gpaw = without_journal(engine)
     if not isinstance(gpaw, GPAWEngine) or not gpaw.provides_stress:
         return None
-    mode = gpaw._settings["mode"]
-    cutoff = mode.get("ecut", _DEFAULT_CUTOFF)
+    cutoff = gpaw.settings["mode"].get("ecut", _DEFAULT_CUTOFF)
     energies = []
     for factor in (1 + step, 1 - step):
-        other = with_settings(gpaw, {**gpaw._settings, "mode": {**mode, "ecut": factor * cutoff}})
-        with other if gpaw is engine else JournaledEngine(other, engine.folder) as there:
+        with _with_cutoff(engine, factor * cutoff) as there:
             energies.append(there.evaluate(atoms).energy)
     slope = (energies[0] - energies[1]) / (2 * step * cutoff)
     return float(-2 / 3 * cutoff / abs(atoms.cell.volume) * slope)
+
+
+def _with_cutoff(engine: Engine, cutoff: float) -> Engine:
+    """The same engine with another cutoff in eV, in the same journal and on the same ranks."""
+    if isinstance(engine, RemoteEngine):
+        return engine.derived(_with_cutoff, cutoff)
+    if isinstance(engine, JournaledEngine):
+        return JournaledEngine(_with_cutoff(engine.engine, cutoff), engine.folder)
+    return engine.with_settings({"mode": {**engine.settings["mode"], "ecut": cutoff}})

@@ -7,7 +7,6 @@ its radius a is sqrt(2) times our width s.
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -16,6 +15,7 @@ import numpy as np
 from ase import Atoms
 from ase.units import Bohr, Hartree
 
+from solidqmmm.engines.closing import ClosingUnheld
 from solidqmmm.engines.protocols import (
     SPILL_OUT_RADIUS,
     Evaluation,
@@ -36,7 +36,7 @@ _SAME = 1e-12  # angstrom
 _LEVEL_SHIFT = 0.3  # hartree
 
 
-class PySCFEngine:
+class PySCFEngine(ClosingUnheld):
     """Kohn-Sham or Hartree-Fock theory by PySCF, computed on MPI rank 0.
 
     Consecutive calls with the same species start from the previous density matrix. Forces hold the derivatives of the
@@ -157,16 +157,6 @@ class PySCFEngine:
         if self._file is not None:
             self._file.close()
             self._file = None
-
-    def __del__(self):
-        with suppress(Exception):
-            self.close()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc_info):
-        self.close()
 
     # --- one calculation -----------------------------------------------------------------------------------------
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
-
 from ase import Atoms
 from ase.calculators.calculator import kpts2sizeandoffsets
 
 from solidqmmm.engines.gpaw import GPAWEngine
 from solidqmmm.engines.journal import JournaledEngine, without_journal
 from solidqmmm.engines.protocols import Engine
+from solidqmmm.engines.remote import RemoteEngine
 
 
 def for_unit_cell(engine: Engine, atoms: Atoms, *, perfect: bool = True) -> Engine:
@@ -25,6 +24,8 @@ def for_unit_cell(engine: Engine, atoms: Atoms, *, perfect: bool = True) -> Engi
         atoms: The cell in the middle of the series.
         perfect: Whether `atoms` are the perfect crystal's; atoms that the engine was made for keep charge and moments.
     """
+    if isinstance(engine, RemoteEngine):
+        return engine.derived(for_unit_cell, atoms, perfect=perfect)
     if isinstance(engine, JournaledEngine):
         fixed = for_unit_cell(engine.engine, atoms, perfect=perfect)
         return engine if fixed is engine.engine else JournaledEngine(fixed, engine.folder)
@@ -34,33 +35,24 @@ def for_unit_cell(engine: Engine, atoms: Atoms, *, perfect: bool = True) -> Engi
 def has_own_mesh(engine: Engine) -> bool:
     """Whether the k-points were given as a mesh, which belongs to one cell, and not as a density, which serves all."""
     engine = without_journal(engine)
-    return isinstance(engine, GPAWEngine) and "density" not in (engine._settings.get("kpts") or {"density": None})
+    return isinstance(engine, GPAWEngine) and "density" not in (engine.settings.get("kpts") or {"density": None})
 
 
 def _gpaw_for_unit_cell(engine: GPAWEngine, atoms: Atoms, perfect: bool) -> GPAWEngine:
-    settings = dict(engine._settings)
+    settings, changes = engine.settings, {}
     kpts = engine.gpaw_kpts(atoms)
     if isinstance(kpts, dict) and "density" in kpts:
         size, _ = kpts2sizeandoffsets(atoms=atoms, **kpts)
-        kpts = {"size": tuple(int(n) for n in size), "gamma": kpts.get("gamma", True)}
-        settings["kpts"] = kpts
-    if engine._real_space and "gpts" not in settings:
+        changes["kpts"] = {"size": tuple(int(n) for n in size), "gamma": kpts.get("gamma", True)}
+    if engine.real_space and "gpts" not in settings:
         from ase.units import Bohr
         from gpaw.utilities import h2gpts
 
-        spacing = settings.pop("h", 0.2)
-        settings["gpts"] = tuple(int(n) for n in h2gpts(spacing / Bohr, atoms.cell.array / Bohr, 4))
-    fixed = with_settings(engine, settings)
+        points = h2gpts(settings.get("h", 0.2) / Bohr, atoms.cell.array / Bohr, 4)
+        changes |= {"h": None, "gpts": tuple(int(n) for n in points)}
+    fixed = engine.with_settings(changes)
     if perfect:
-        fixed._settings["charge"] = fixed.charge = 0.0
+        fixed.charge = 0.0
         if not isinstance(fixed.magmoms, dict):
             fixed.magmoms = None
     return fixed
-
-
-def with_settings(engine: GPAWEngine, settings: dict) -> GPAWEngine:
-    """The same engine with other keywords for GPAW; it has computed nothing yet, and `engine` is left as it is."""
-    other = copy.copy(engine)
-    other._settings = settings
-    other._calc = other._kind = other._file = None
-    return other

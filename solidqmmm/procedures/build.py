@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,11 @@ import numpy as np
 from solidqmmm.coupling.force_mixing import ForceMixing, smooth_weights
 from solidqmmm.coupling.qmmm import QMMM
 from solidqmmm.coupling.subtractive import Subtractive
-from solidqmmm.engines.factory import make_engine
-from solidqmmm.engines.journal import journaled
+from solidqmmm.engines.closing import Closing
+from solidqmmm.engines.factory import make_journaled_engine
 from solidqmmm.engines.lammps import LammpsEngine
 from solidqmmm.engines.protocols import Engine
+from solidqmmm.engines.remote import made
 from solidqmmm.procedures.building.coupling_references import coupling_references
 from solidqmmm.procedures.building.embed import additive_coupling, engine_settings, is_additive
 from solidqmmm.procedures.building.embedding_requests import require_embeddable
@@ -93,13 +94,13 @@ def _engine(
 ) -> Engine:
     """The study's engine, its charge that of the cluster where the coupling asks for one; with a journal in `folder`."""
     settings = engine_settings(study, crystal, partition, potential, charge, rules)
-    engine = make_engine(settings, log_dir=folder, search_dirs=(study.folder,))
     # A LAMMPS potential answers faster than a disk, and a run of dynamics has its checkpoints.
     unworthy = study.recipe_places_region and study.qm["engine"] == "lammps"
-    return engine if folder is None or unworthy else journaled(engine, folder / "journal")
+    journal = None if folder is None or unworthy else folder / "journal"
+    return made(partial(make_journaled_engine, settings, journal=journal, log_dir=folder, search_dirs=(study.folder,)))
 
 
-class Model:
+class Model(Closing):
     """Everything that a study describes, ready to be opened; a context manager that closes its engines.
 
     Three kinds: an engine inside a host, the host alone (`engine` is None), the engine alone on the periodic cell
@@ -137,12 +138,6 @@ class Model:
             self.perfect_engine.close()
         if "classical" in self.__dict__:
             self.classical.close()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc_info):
-        self.close()
 
     # --- parts ------------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from solidqmmm.coupling.qmmm import QMMM
+from solidqmmm.engines.closing import Closing
 from solidqmmm.procedures.build import Model, build_model
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.study import RecipeSchema, Schemas, Study
@@ -32,7 +33,7 @@ _FORCES_ONLY = ("forces",)
 _HYBRID = Schemas(recipe=lambda _name, _folder: RecipeSchema(None, Section))
 
 
-class QMMMCalculator(Calculator):
+class QMMMCalculator(Closing, Calculator):
     """ASE calculator of a hybrid crystal; close it, or use it in a `with` statement.
 
     Energies in eV, forces in eV/angstrom in the order of the atoms, stress in eV/angstrom^3 (tension positive, order xx yy
@@ -103,12 +104,6 @@ class QMMMCalculator(Calculator):
             if part is not None and not self._borrowed:
                 part.close()
         self._qmmm = self._model = None
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc_info):
-        self.close()
 
     def __getstate__(self):
         """Copies and pickles carry the settings and results; they open an own LAMMPS."""

@@ -1,6 +1,6 @@
 """Maps of stress and temperature around a crack, gathered along a run of dynamics on a grid of x and y.
 
-The stress of an atom is its share of the host's virial, by LAMMPS's `compute stress/atom`, over the volume of an atom of the
+The stress of an atom is its share of the host's virial (`LammpsHost.atomic_virials`) over the volume of an atom of the
 perfect crystal; without the kinetic part, and without what a correction adds, which knows no atoms' shares. In a cell of
 the grid it is the mean over the atoms in it. Temperatures are kinetic.
 """
@@ -12,9 +12,7 @@ from ase.units import GPa, kB
 
 from solidqmmm.physics.heat.thermal_velocities import AMU_A2_PER_PS2
 
-COMPUTE = "solidqmmm_stress"
-_COMPONENTS = ("xx", "yy", "xy")
-_COLUMNS = {"xx": 0, "yy": 1, "xy": 3}
+_COMPONENTS = {"xx": (0, 0), "yy": (1, 1), "xy": (0, 1)}
 
 
 class CrackMaps:
@@ -49,7 +47,7 @@ class CrackMaps:
         if step <= self.after_step:
             return
         host = run.host
-        positions, velocities, stress = host.positions(), host.velocities(), self._stress(host)
+        positions, velocities, virials = host.positions(), host.velocities(), host.atomic_virials()
         where = [positions[:, 0], positions[:, 1]]
 
         def add(name, weights, chosen=slice(None)):
@@ -60,21 +58,8 @@ class CrackMaps:
         add("mobile", None, run.mobile)
         heat = run.masses * (velocities**2).sum(axis=1) * AMU_A2_PER_PS2
         add("heat", heat, run.mobile)
-        for name in _COMPONENTS:
-            add(name, stress[:, _COLUMNS[name]])
-
-    def _stress(self, host) -> np.ndarray:
-        """Stress times volume of each atom in eV, tension positive, in the order xx yy zz xy xz yz, shape=(n, 6)."""
-        session = host.session
-        session.command(f"compute {COMPUTE} all stress/atom NULL virial")
-        try:
-            session.command("run 0 post no")
-            values = np.array(session.lmp.gather(f"c_{COMPUTE}", 1, 6)).reshape(-1, 6)[: len(host)]
-        finally:
-            session.command(f"uncompute {COMPUTE}")
-        host.forget()
-        # LAMMPS: pressure times volume with the sign of a stress, in bar angstrom^3 (metal units).
-        return values * 1e-4 * GPa
+        for name, (i, j) in _COMPONENTS.items():
+            add(name, virials[:, i, j])
 
     def maps(self) -> dict:
         """`x_A`, `y_A` (middles of the cells), `stress_xx_GPa`, `stress_yy_GPa`, `stress_xy_GPa` and `temperature_K`,
