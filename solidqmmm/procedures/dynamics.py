@@ -16,10 +16,11 @@ left, and attendants take up their state, so that the uninterrupted and the resu
 bit on the same ranks; an engine that cannot forget adds its own rounding. The variables of a Nose-Hoover chain cannot be
 set from outside LAMMPS and start from rest, which the result says.
 
-Where a correction fails, LAMMPS has moved the atoms already: x of the failing step and the velocities half a step before it
-are saved, and a resume makes the second half of that step. Nothing but the failed call is lost; Langevin noise goes on
-from another seed. Sources: L. Verlet, Phys. Rev. 159, 98 (1967); T. Schneider and E. Stoll, Phys. Rev. B 17, 1302 (1978);
-N. Bernstein, J. R. Kermode and G. Csanyi, Rep. Prog. Phys. 72, 026501 (2009).
+Where a correction fails or a signal ends the run, what the correction has said since the last checkpoint is added to it. A
+resumed run begins at the checkpoint and is told the same again: nothing but the failed call is computed anew by the engine,
+and the trajectory is that of a run that was not interrupted, noise included. Sources: L. Verlet, Phys. Rev. 159, 98 (1967);
+T. Schneider and E. Stoll, Phys. Rev. B 17, 1302 (1978); N. Bernstein, J. R. Kermode and G. Csanyi, Rep. Prog. Phys. 72,
+026501 (2009).
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ def run_dynamics(
         frame_every: Steps between its frames, a multiple of `every`, which is the default.
         checkpoint: File to go on from, replaced atomically, or None.
         checkpoint_every: Steps between checkpoints; `every` by default. Each one costs a neighbour list and a force call of
-            the host, and no quantum call. A resumed run equals one that had its checkpoints at the same steps.
+            the host, and no quantum call; an interrupted run repeats the host's steps since the last one. A resumed run
+            equals one that had its checkpoints at the same steps.
         resume: Go on from `checkpoint` if that file exists, otherwise start.
         callbacks: Called as callback(step, qmmm). Under Langevin `qmmm.forces()` then contains the noise.
         progress: Called as progress(step, steps, message).
@@ -87,7 +89,7 @@ def run_dynamics(
     Raises:
         ValueError: For impossible arguments, or a checkpoint of another run.
         EngineError: If an engine or LAMMPS fails on the way, with `step`, `directory` and `last_good_state` (the checkpoint,
-            written before this is raised): resume goes on from the step that failed.
+            to which all answers so far are added before this is raised).
     """
     if steps < 0 or every < 1 or (checkpoint_every is not None and checkpoint_every < 1):
         raise ValueError(

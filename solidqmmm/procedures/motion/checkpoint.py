@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from solidqmmm.engines.npz_file import write_npz
+from solidqmmm.engines.npz_file import DAMAGED, read_npz, write_npz
 from solidqmmm.engines.protocols import Contribution
 from solidqmmm.errors import SolidQMMMError
+from solidqmmm.procedures.motion.answers import Answer
 from solidqmmm.runtime import agree_on_failure, is_root, world
 
 
@@ -24,8 +24,6 @@ class DynamicsState:
         positions: Positions in angstrom, shape=(n, 3).
         velocities: Velocities in angstrom/ps, shape=(n, 3).
         cell: Cell vectors as rows in angstrom, shape=(3, 3).
-        half_step: Whether the velocities are those of step - 1/2: a correction failed after the positions had moved, and the
-            second half of the velocity Verlet step is still to be made with the forces at `positions`.
         settings: What must be the same when the run goes on: ensemble, time step, seed ... (plain JSON).
         numbers: Atomic numbers, shape=(n,).
         series: Columns of the result so far by name, each of shape=(k,).
@@ -34,13 +32,14 @@ class DynamicsState:
         at: Positions of the correction's atoms at its last call, shape=(m, 3), or None.
         given: What it gave there, or None; it is not asked for the same again.
         kept: States of thermostat, attendants and stepper by name: plain JSON values and arrays by name.
+        answers: What the correction said after that, if the run was interrupted: positions and contributions (see
+            `answers`).
     """
 
     step: int
     positions: np.ndarray
     velocities: np.ndarray
     cell: np.ndarray
-    half_step: bool
     settings: dict
     numbers: np.ndarray
     series: dict = field(default_factory=dict)
@@ -49,6 +48,7 @@ class DynamicsState:
     at: np.ndarray | None = None
     given: Contribution | None = None
     kept: dict = field(default_factory=dict)
+    answers: tuple[Answer, ...] = ()
 
     def save(self, path) -> Path:
         """Writes a neighbour, brings it to the disk, and gives it the name; rank 0 writes, all ranks call.
@@ -68,7 +68,6 @@ class DynamicsState:
     def _write(self, path: Path):
         head = {
             "step": self.step,
-            "half_step": self.half_step,
             "settings": self.settings,
             "work": self.work,
             "n_qm_calls": self.n_qm_calls,
@@ -80,11 +79,13 @@ class DynamicsState:
             is_array = {key: isinstance(value, np.ndarray) for key, value in state.items()}
             head["kept"][name] = {key: value for key, value in state.items() if not is_array[key]}
             arrays |= {f"kept_{name}/{key}": value for key, value in state.items() if is_array[key]}
-        if self.given is not None:
-            head |= {"given_energy": self.given.energy, "given_terms": self.given.terms}
-            arrays |= {"given_at": self.at, "given_forces": self.given.forces}
-            if self.given.virial is not None:
-                arrays["given_virial"] = self.given.virial
+        named = {} if self.given is None else {"given": (self.at, self.given)}
+        head["answers"] = len(self.answers)
+        for name, (at, given) in (named | {f"answer{k}": one for k, one in enumerate(self.answers)}).items():
+            head |= {f"{name}_energy": given.energy, f"{name}_terms": given.terms}
+            arrays |= {f"{name}_at": at, f"{name}_forces": given.forces}
+            if given.virial is not None:
+                arrays[f"{name}_virial"] = given.virial
         write_npz(path, {"head": json.dumps(head), **arrays})
 
     @classmethod
@@ -96,35 +97,45 @@ class DynamicsState:
             SolidQMMMError: If the file is no checkpoint of solidqmmm.
         """
         try:
-            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as record:
-                head = json.loads(str(record["head"]))
-                arrays = {name: record[name] for name in record.files if name != "head"}
-        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            return cls._read(read_npz(Path(path)))
+        except FileNotFoundError:
+            raise
+        except (*DAMAGED, TypeError, AttributeError) as error:
             raise SolidQMMMError(
                 f"{path} is no checkpoint of a dynamics run ({error}): remove it to start anew"
             ) from error
-        for key in [key for key in arrays if key.startswith("kept_")]:
+
+    @classmethod
+    def _read(cls, record: dict) -> DynamicsState:
+        head = json.loads(str(record.pop("head")))
+        for key in [key for key in record if key.startswith("kept_")]:
             name, _, key_of_state = key.removeprefix("kept_").partition("/")
-            head["kept"].setdefault(name, {})[key_of_state] = arrays.pop(key)
-        given = None
-        if "given_forces" in arrays:
-            given = Contribution(
-                arrays["given_forces"],
-                head.pop("given_energy"),
-                arrays.get("given_virial"),
-                head.pop("given_terms"),
+            head["kept"].setdefault(name, {})[key_of_state] = record.pop(key)
+
+        def answer(name) -> Answer:
+            energy, terms = head.pop(f"{name}_energy"), head.pop(f"{name}_terms")
+            return record[f"{name}_at"], Contribution(
+                record[f"{name}_forces"], energy, record.get(f"{name}_virial"), terms
             )
-        return cls(
+
+        at, given = answer("given") if "given_forces" in record else (None, None)
+        answers = tuple(answer(f"answer{k}") for k in range(head.pop("answers")))
+        found = cls(
             **head,
-            **{name: arrays[name] for name in ("positions", "velocities", "cell", "numbers")},
+            **{name: record[name] for name in ("positions", "velocities", "cell", "numbers")},
             series={
                 name.removeprefix("series_"): column
-                for name, column in arrays.items()
+                for name, column in record.items()
                 if name.startswith("series_")
             },
-            at=arrays.get("given_at"),
+            at=at,
             given=given,
+            answers=answers,
         )
+        n = len(found.numbers)
+        if not found.positions.shape == found.velocities.shape == (n, 3) or found.cell.shape != (3, 3):
+            raise ValueError(f"positions of shape {found.positions.shape} for {n} atoms")
+        return found
 
     def require_same(self, settings: dict, numbers, path):
         """Refuses to go on with something else.

@@ -5,6 +5,7 @@ What it computes, and why it resumes to the last bit: `dynamics`.
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +17,13 @@ from solidqmmm import interruption
 from solidqmmm.errors import EngineError, SolidQMMMError
 from solidqmmm.physics.heat.thermal_velocities import AMU_A2_PER_PS2, thermal_velocities
 from solidqmmm.procedures.building.describe import engine_in_words
+from solidqmmm.procedures.motion.answers import Answers
 from solidqmmm.procedures.motion.checkpoint import DynamicsState
 from solidqmmm.procedures.motion.meter import Meter
 from solidqmmm.procedures.motion.trajectory import Trajectory
 from solidqmmm.results.dynamics import DynamicsResult
+
+logger = logging.getLogger(__name__)
 
 _COLUMNS = ("step", "temperature", "potential", "kinetic")
 _LARGEST_SEED = 900_000_000  # LAMMPS's limit
@@ -51,7 +55,9 @@ class Run:
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self.checkpoint_every, self.frame_every = checkpoint_every, frame_every
         self.progress = progress
-        self.meter = None if qmmm.coupling is None else Meter(qmmm.coupling, self.host)
+        self.answers = Answers()
+        kept = None if self.checkpoint is None else self.answers
+        self.meter = None if qmmm.coupling is None else Meter(qmmm.coupling, self.host, kept)
         self.trajectory: Trajectory | None = None
         self.step, self.saved_step, self._acted = 0, None, 0
         self._seeded_at: int | None = None  # LAMMPS's own number of the step
@@ -160,10 +166,10 @@ class Run:
                     thermal_velocities(self.masses, T, self.settings["seed"], self.mobile)
                 )
             found = self._state()
-            self._save_start(found)
+            self._save(found)
             self._restore(found, known=False)
             if self.meter is not None:
-                self._save_start(
+                self._save(
                     replace(found, n_qm_calls=1, at=self.meter.at, given=self.meter.given, kept=self._kept())
                 )
         else:
@@ -175,7 +181,7 @@ class Run:
                     f"the thermostat's own variables start from rest at step {found.step}, where the run was resumed"
                 )
             self._restore(found)
-            self.saved_step = None if found.half_step else found.step
+            self.saved_step = found.step
 
     def _look_for_gaps(self, steps):
         """Says so if the trajectory lacks frames that it had: it was cut or removed."""
@@ -186,10 +192,22 @@ class Run:
                 f"step {written[-1]}, where the run was resumed"
             )
 
-    def _save_start(self, state):
+    def _save(self, state):
+        """A checkpoint."""
         if self.checkpoint is not None:
             state.save(self.checkpoint)
             self.saved_step = state.step
+            self.answers.forget()
+
+    def _save_answers(self):
+        """Adds to the last checkpoint what the correction has said since."""
+        if self.meter is None or self.checkpoint is None or not self.checkpoint.exists():
+            return
+        try:
+            state = DynamicsState.load(self.checkpoint)
+            replace(state, answers=self.answers.all()).save(self.checkpoint)
+        except OSError as error:  # the checkpoint before is still there, and another error on its way
+            logger.warning("%d answers since step %d are lost: %s", len(self.answers.all()), self.saved_step, error)
 
     def _state(self) -> DynamicsState:
         meter = self.meter
@@ -198,7 +216,6 @@ class Run:
             positions=self.host.positions(),
             velocities=self.host.velocities(),
             cell=self.host.cell(),
-            half_step=False,
             settings=self.settings,
             numbers=self.host.crystal.numbers,
             series={name: np.array(column, dtype=float) for name, column in self.series.items()},
@@ -236,14 +253,13 @@ class Run:
         self._forget()
         for one in (*self.attendants, *(() if self.stepper is None else (self.stepper,))):
             one.begin(self)
+        self.answers.expect(state.answers)
         if meter is not None:
             meter.at, meter.given, meter.moving = state.at, state.given, False
         try:
             host.evaluate()
         except (Exception, KeyboardInterrupt) as error:
             self._give_up(error)
-        if state.half_step:
-            self._second_half()
 
     def _forget(self):
         """Engines drop what earlier calls left, as those of a resumed run have nothing either."""
@@ -253,20 +269,12 @@ class Run:
             if forget is not None:
                 forget()
 
-    def _second_half(self):
-        """v += dt/2 F/m on mobile atoms, in LAMMPS's units and order of operations."""
-        session = self.host.session
-        dt = self.settings["timestep_fs"] * 1e-3 / session.scale["time"]
-        dtfm = (0.5 * dt * session.lmp.extract_global("ftm2v") / self.masses)[:, None] * self.mobile[:, None]
-        kick = dtfm * (session.gather("f") / session.scale["energy"]) * session.scale["velocity"]
-        self.host.set_velocities(self.host.velocities() + kick)
-
     # --- the loop ---------------------------------------------------------------------------------------------
 
     def go(self):
         """Step by step to the end; attendants, rows, frames, callbacks and checkpoints where they are due.
 
-        With a checkpoint, a signal ends it at the next whole step, or before the next call of the correction.
+        With a checkpoint, a signal ends it before the next call of the correction, whose answers so far are kept.
         """
         with nullcontext() if self.checkpoint is None else interruption.heeded():
             self._go()
@@ -279,15 +287,13 @@ class Run:
                 self._record()
             if self._checkpoint_is_due(last):
                 state = self._state()
-                state.save(self.checkpoint)
-                self.saved_step = self.step
+                self._save(state)
                 if not last:
                     self._restore(state)
             if last:
                 return
             if self.checkpoint is not None and interruption.due(self.host.session.communicator):
-                if self.step != self.saved_step:
-                    self._state().save(self.checkpoint)
+                self._save_answers()
                 raise interruption.Interruption
             self._advance()
 
@@ -327,17 +333,9 @@ class Run:
         self.step += chunk
 
     def _give_up(self, error):
-        """Saves the last good state and raises."""
-        meter, saved = self.meter, None
-        if meter is not None and meter.failed_at is not None:
-            positions, velocities = meter.failed_at
-            self.host.set_positions(positions)
-            self.host.set_velocities(velocities)
-            if self.checkpoint is not None:
-                state = self._state()
-                replace(state, half_step=meter.failed_half).save(self.checkpoint)
-        if self.checkpoint is not None and self.checkpoint.exists():
-            saved = self.checkpoint
+        """Saves what the correction has said and raises."""
+        self._save_answers()
+        saved = self.checkpoint if self.checkpoint is not None and self.checkpoint.exists() else None
         if not isinstance(error, Exception):
             raise error
         folder = None if saved is None else saved.resolve().parent

@@ -51,8 +51,7 @@ class Respa:
                     f"`{what}` must be a multiple of the {self.stride} steps from one impulse to the next, got {number}"
                 )
         run.meter.around(self._around)
-        # A run that was interrupted between impulses goes on there.
-        self._scheme.left = -run.step % self.stride
+        self._scheme.left = 0  # checkpoints are made at outer steps
         self._scheme.last = self._last
 
     def _around(self, exact) -> Impulses:

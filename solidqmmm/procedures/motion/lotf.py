@@ -143,7 +143,6 @@ class Lotf:
         except BaseException:
             scheme.settle(anchor)
             start.go_back(run)
-            meter.failed_at, meter.failed_half = (start.positions, start.velocities), False
             raise
 
     # --- what was learnt, from one correction to the next ----------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A correction under observation: how often it was called, what work it did, and where it failed."""
+"""A correction under observation: how often it was called, what it said, and what work it did."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from solidqmmm import interruption
 from solidqmmm.engines.protocols import Contribution
 from solidqmmm.errors import EngineError
+from solidqmmm.procedures.motion.answers import Answers
 from solidqmmm.runtime import agree_on_failure
 
 # Positions within this distance (angstrom) are the same place: a set-up brings atoms back into the box.
@@ -21,6 +22,7 @@ class Meter:
     Args:
         exact: The correction.
         host: The LammpsHost that it is attached to.
+        answers: Where to keep what it says, or None.
 
     Attributes:
         exact: The correction.
@@ -33,20 +35,15 @@ class Meter:
         moving: Whether time steps are being made; a set-up of LAMMPS (False) asks again for what is known.
         at: Positions at the last call in angstrom, shape=(n, 3), or None.
         given: What the correction gave there, or None.
-        failed_at: Positions (angstrom) and half-step velocities (angstrom/ps) of all atoms, each of shape=(n_host, 3), at
-            which a call during a step failed; None if none did.
-        failed_half: Whether those velocities are half a step behind; a stepper that went back to a whole step clears it.
     """
 
-    def __init__(self, exact, host):
-        self.host = host
+    def __init__(self, exact, host, answers: Answers | None = None):
+        self.host, self.answers = host, answers
         self.calls, self.work, self.impulse = 0, 0.0, np.zeros(3)
         self.seconds = 0.0
         self.moving = False
         self._wrap = None
         self.replace(exact)
-        self.failed_at: tuple[np.ndarray, np.ndarray] | None = None
-        self.failed_half = True
 
     def around(self, wrap):
         """From here on what is asked is wrap(correction), also of corrections that take its place."""
@@ -56,7 +53,8 @@ class Meter:
     def replace(self, exact):
         """Goes on with another correction; calls and work count on."""
         self.exact = exact
-        self.scheme = exact if self._wrap is None else self._wrap(exact)
+        asked = exact if self.answers is None else self.answers(exact)
+        self.scheme = asked if self._wrap is None else self._wrap(asked)
         self.atoms, self.reference = exact.atoms, exact.reference
         self.has_energy, self.needs_host_forces = self.scheme.has_energy, exact.needs_host_forces
         self.at: np.ndarray | None = None
@@ -73,14 +71,9 @@ class Meter:
             given = self.scheme.evaluate(positions, cell, host_forces)
             if not np.isfinite(given.forces).all():
                 raise EngineError("the correction gave forces that are not finite: look at the engine's log")
-        except BaseException as caught:  # an interrupt, too, must leave a state to go on from
+        except BaseException as caught:  # an interrupt, too, ends all ranks
             error = caught
-        try:
-            agree_on_failure(self.host.session.communicator, error)
-        except BaseException:
-            if self.moving:
-                self.failed_at = self.host.positions(), self.host.velocities()
-            raise
+        agree_on_failure(self.host.session.communicator, error)
         self.seconds += perf_counter() - started
         self.calls += getattr(self.scheme, "asked", True)
         if self.at is not None:
