@@ -429,7 +429,7 @@ def _interrupted(command: str):
 
 
 def _stopping(_signal):
-    _say("\nstopping at the next whole step, for a checkpoint; a second signal ends at once")
+    _say("\nstopping after the calculation in flight, which is kept; a second signal ends at once")
 
 
 def _say(text: str):
