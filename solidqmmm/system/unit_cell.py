@@ -87,6 +87,14 @@ def symmetry_operations(crystal: Crystal, *, symprec: float = 1e-3) -> tuple[str
     return f"{dataset.international} ({dataset.number})", np.unique(dataset.rotations, axis=0)
 
 
+def space_group(crystal: Crystal, *, symprec: float = 1e-2) -> tuple[np.ndarray, np.ndarray]:
+    """Operations x' = W x + w on fractional coordinates, shape=(m, 3, 3) and (m, 3); the identity where none are found."""
+    dataset = _dataset(crystal, symprec)
+    if dataset is None:
+        return np.eye(3, dtype=int)[None], np.zeros((1, 3))
+    return dataset.rotations, dataset.translations
+
+
 def _dataset(crystal: Crystal, symprec: float):
     import spglib
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from solidqmmm.errors import StructureError
+from solidqmmm.physics.symmetry.interstitial_sites import InterstitialSite, interstitial_sites
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.defect import Defect
+from solidqmmm.system.unit_cell import primitive_cell, space_group
 
 
 def place_defect(
@@ -24,7 +27,8 @@ def place_defect(
         unit: The repeated cell; its array `input_site`, where there is one, counts in the structure that was given.
         supercell: Its repetition, cell by cell (as `Crystal.supercell` makes it).
         kind: "vacancy", "substitution" or "interstitial".
-        site: Index in the structure that was given; for an interstitial, number of the symmetry-distinct interstitial site.
+        site: Index in the structure that was given; for an interstitial, number of the symmetry-distinct interstitial site
+            (the largest hole is 0).
         element: New species (substitution, interstitial).
         position: Instead of `site`, fractional coordinates of an interstitial in `unit`, shape=(3,).
 
@@ -35,7 +39,7 @@ def place_defect(
         if element is None:
             raise StructureError("an interstitial needs `element`")
         if position is None:
-            position = _distinct_interstitial(unit, element, site or 0)
+            position = _distinct_interstitial(unit, site or 0)
         return Defect(kind, -1, element, "", _image_near_centre(np.asarray(position) @ unit.cell, unit, supercell))
 
     input_site = np.asarray(unit.arrays.get("input_site", np.arange(len(unit))))
@@ -65,14 +69,29 @@ def _image_near_centre(position, unit: Crystal, supercell: Crystal) -> np.ndarra
     return position + np.rint((centre - position) @ np.linalg.inv(unit.cell)) @ unit.cell
 
 
-def _distinct_interstitial(unit: Crystal, element: str, number: int) -> np.ndarray:
-    """Fractional coordinates of the `number`-th symmetry-distinct interstitial site (Voronoi vertices), shape=(3,)."""
-    from pymatgen.analysis.defects.generators import VoronoiInterstitialGenerator
+def distinct_interstitials(unit: Crystal) -> list[InterstitialSite]:
+    """Interstitial sites of a crystal, the largest hole first, the same for every cell of it.
 
-    found = list(VoronoiInterstitialGenerator().generate(unit.with_arrays(input_site=None).to_structure(), {element}))
-    if not 0 <= number < len(found):
-        raise StructureError(
-            f"interstitial site {number} does not exist: {len(found)} symmetry-distinct site(s) were found for {element} "
-            f"(0 to {len(found) - 1}); or give `position` in fractional coordinates"
+    `fractional` of each counts in `unit`, `multiplicity` in its primitive cell.
+    """
+    primitive = primitive_cell(unit)
+    fractional = primitive.positions @ np.linalg.inv(primitive.cell)
+    sites = interstitial_sites(primitive.cell, fractional, primitive.numbers, *space_group(primitive))
+    to_unit = primitive.cell @ np.linalg.inv(unit.cell)
+    return [site._replace(fractional=site.fractional @ to_unit) for site in sites]
+
+
+def _distinct_interstitial(unit: Crystal, number: int) -> np.ndarray:
+    """Fractional coordinates of the `number`-th symmetry-distinct interstitial site, shape=(3,)."""
+    sites = distinct_interstitials(unit)
+    if not 0 <= number < len(sites):
+        listed = "; ".join(
+            f"{i} at {(np.round(site.fractional, 4) + 0.0).tolist()}, {site.radius:.2f} A from "
+            f"{' '.join(chemical_symbols[z] for z in site.neighbours)}"
+            for i, site in enumerate(sites[:10])
         )
-    return np.asarray(found[number].site.frac_coords)
+        raise StructureError(
+            f"interstitial site {number} does not exist: {len(sites)} symmetry-distinct site(s) were found "
+            f"({listed or 'none is 0.9 to 4 A from the nearest atoms'}); or give `position` in fractional coordinates"
+        )
+    return sites[number].fractional
