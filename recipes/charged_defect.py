@@ -27,7 +27,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from solidqmmm.procedures.build import Model
+from solidqmmm import Model
 from solidqmmm.procedures.building.describe import described
 from solidqmmm.procedures.charged_defects.charged_cells import charged_cells
 from solidqmmm.procedures.charged_defects.size_series import extrapolate, extrapolate_table

@@ -27,7 +27,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from solidqmmm.procedures.build import Model
+from solidqmmm import Model
 from solidqmmm.procedures.building.describe import described
 from solidqmmm.procedures.vibrations.bulk_phonons import bulk_phonons
 from solidqmmm.procedures.vibrations.defect_modes import (

@@ -22,8 +22,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from solidqmmm import Model
 from solidqmmm.physics.geometry import distances_to_point
-from solidqmmm.procedures.build import Model
 from solidqmmm.procedures.building.describe import described, stored_structure
 from solidqmmm.procedures.building.neighbours import (
     displacements,
@@ -116,5 +116,7 @@ def figures(result: DefectRelaxationResult) -> dict:
     """Displacement against distance, convergence, neighbours."""
     from solidqmmm.plotting.relaxation import plot_convergence, plot_displacements, plot_neighbours
 
-    drawn = {"displacements": plot_displacements, "convergence": plot_convergence, "neighbours": plot_neighbours}
+    drawn = {"displacements": plot_displacements, "neighbours": plot_neighbours}
+    if result.n_qm_calls:
+        drawn["convergence"] = plot_convergence
     return {name: plot(result).figure for name, plot in drawn.items()}

@@ -25,7 +25,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from solidqmmm.procedures.build import Model
+from solidqmmm import Model
 from solidqmmm.procedures.building.describe import described, stored_structure
 from solidqmmm.procedures.elastic.crystal_elasticity import checked_amplitudes, checked_order, elasticity_of
 from solidqmmm.procedures.elastic.elastic_result import elastic_result

@@ -23,7 +23,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from solidqmmm.procedures.build import Model
+from solidqmmm import Model
 from solidqmmm.procedures.building.describe import described
 from solidqmmm.procedures.embedding_ladder import embedding_ladder, missing_potentials
 from solidqmmm.results.embedding_ladder import EmbeddingLadderResult

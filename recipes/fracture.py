@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from solidqmmm.procedures.build import Model
+from solidqmmm import Model
 from solidqmmm.procedures.cracks.crack_system import crack_system
 from solidqmmm.procedures.cracks.fracture import run_fracture
 from solidqmmm.procedures.cracks.fracture_result import dynamic_result, quasistatic_result
@@ -74,11 +74,13 @@ def run(
     return dynamic_result(model, system, found, saving)
 
 
-def estimate(*, model: Model, crack, dynamics=USUAL, saving=EVERY_STEP, mode="dynamic", **_) -> list[tuple[str, str]]:
-    """Rows of a dry run: atoms, loads in Griffith's, steps, quantum calls, time."""
+def estimate(
+    *, model: Model, crack, dynamics=USUAL, saving=EVERY_STEP, mode="dynamic", ranks: int | None = None, **_
+) -> list[tuple[str, str]]:
+    """Rows of a dry run: atoms, loads in Griffith's, steps, quantum calls, time; what a step takes on `ranks` ranks."""
     from solidqmmm.procedures.cracks.fracture_estimate import estimated
 
-    return estimated(model, crack, dynamics, saving, mode)
+    return estimated(model, crack, dynamics, saving, mode, ranks)
 
 
 def figures(result: FractureResult) -> dict:

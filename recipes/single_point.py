@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ase.units import GPa
 
-from solidqmmm.procedures.build import Model
+from solidqmmm import Model
 from solidqmmm.procedures.building.describe import described, stored_structure
 from solidqmmm.results.single_point import SinglePointResult
 

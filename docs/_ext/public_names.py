@@ -34,8 +34,12 @@ class PublicNames(SphinxDirective):
             if name not in there:
                 raise self.error(f"`{name}` is no public name of solidqmmm")
             shown.add(name)
-            kind = "autoclass" if inspect.isclass(getattr(solidqmmm, name)) else "autofunction"
-            text.append(f".. {kind}:: solidqmmm.{name}\n" + ("   :members:\n" if kind == "autoclass" else ""))
+            found = getattr(solidqmmm, name)
+            kind = "autoclass" if inspect.isclass(found) else "autofunction"
+            options = "   :members:\n" if kind == "autoclass" else ""
+            if kind == "autoclass" and issubclass(found, Exception):
+                options += "   :no-index:\n"  # links of "Raises" go to its module, where its family is
+            text.append(f".. {kind}:: solidqmmm.{name}\n{options}")
         return self.parse_text_to_nodes("\n".join(text)) if text else []
 
 
@@ -66,7 +70,7 @@ def _with_literal_blocks(text: str) -> str:
         elif not first.startswith(" "):
             inside = False
         if first.startswith("    ") and not inside:
-            block = "::\n\n" + block.replace("\\*", "*").replace("\\|", "|")
+            block = ".. code-block:: none\n\n" + block.replace("\\*", "*").replace("\\|", "|")
         made.append(block)
     return "\n\n".join(made)
 

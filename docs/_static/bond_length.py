@@ -8,10 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from solidqmmm import relax
-from solidqmmm.procedures.build import Model
+from solidqmmm import Model, Result, relax
 from solidqmmm.procedures.building.describe import stored_structure
-from solidqmmm.results.base import Result
 
 STUDY_SECTION = "bond_length"
 

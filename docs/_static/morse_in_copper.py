@@ -3,10 +3,9 @@
 from ase.build import bulk
 from morse_engine import MorseEngine
 
-from solidqmmm import QMMM, Crystal, LammpsEngine, Potential, Subtractive, carve, relax
+from solidqmmm import QMMM, CapRules, Crystal, LammpsEngine, Potential, Subtractive, carve, relax
 from solidqmmm.engines.journal import journaled
 from solidqmmm.procedures.building.select import partition_from, within_radius
-from solidqmmm.system.caps import CapRules
 
 embedded_atoms = Potential("eam/alloy", "* * Cu_mishin1.eam.alloy Cu", ["Cu"])
 atoms = bulk("Cu", a=3.615, cubic=True) * (6, 6, 6)

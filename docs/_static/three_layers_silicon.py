@@ -3,11 +3,10 @@
 from ase.build import bulk
 from three_layers import ThreeLayers
 
-from solidqmmm import QMMM, Crystal, LammpsEngine, Potential, Subtractive, carve
+from solidqmmm import QMMM, CapRules, Crystal, LammpsEngine, Potential, Subtractive, carve
 from solidqmmm.procedures.building.select import grown_by_hops, partition_from
 from solidqmmm.procedures.carve import complete_partition
 from solidqmmm.system.bonds import BondRules
-from solidqmmm.system.caps import CapRules
 
 host = Potential("sw", "* * Si.sw Si", ["Si"])
 middle = Potential("tersoff", "* * Si.tersoff Si", ["Si"])

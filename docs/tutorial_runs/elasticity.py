@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from make import OUTPUTS, STATIC, printed, small
 
-from solidqmmm.results.base import Result
+from solidqmmm import Result
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "silicon_elasticity"
 SHORTEST = """recipe: elastic_tensor

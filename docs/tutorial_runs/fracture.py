@@ -13,13 +13,11 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from make import OUTPUTS, STATIC, printed, small
 
+from solidqmmm import Result, build_model, load_study
 from solidqmmm.plotting.crack import draw_crack
 from solidqmmm.plotting.fracture import plot_tip
 from solidqmmm.plotting.style import DOUBLE_COLUMN, save_figure, style
-from solidqmmm.procedures.build import build_model
 from solidqmmm.procedures.cracks.crack_system import crack_system
-from solidqmmm.recipebook import load_study
-from solidqmmm.results.base import Result
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "silicon_crack"
 SHOWN = {

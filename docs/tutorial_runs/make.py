@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from solidqmmm.results.base import Result
+from solidqmmm import Result
 
 HERE = Path(__file__).parent
 OUTPUTS, STATIC = HERE / "outputs", HERE.parent / "_static"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from make import OUTPUTS, STATIC, printed, small
 
-from solidqmmm.results.base import Result
+from solidqmmm import Result
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "carbon_in_silicon"
 SIZES = (3, 4, 6, 8)

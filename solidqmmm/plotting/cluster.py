@@ -1,8 +1,7 @@
 """A picture of the carved cluster: who is core, buffer and cap, where bonds were cut, what was left outside.
 
-Orthographic, painted from back to front: spheres and bonds far away fade into the paper. The direction of
-    view is chosen
-so that core atoms hide as little as possible behind others.
+Orthographic, painted from back to front: spheres and bonds far away fade into the paper. The direction of view is chosen so
+that core atoms hide as little as possible behind others.
 """
 
 from __future__ import annotations

@@ -181,8 +181,7 @@ def _say_energies(ax, trace, energies, reason):
 def plot_neighbours(result, ax=None):
     """How the defect's neighbours moved, and how far apart those of the first shell came to be.
 
-    Left: outward displacement of each neighbour against its distance before. Right: distances between
-        first-shell atoms,
+    Left: outward displacement of each neighbour against its distance before. Right: distances between first-shell atoms,
     before (open) and after (full); four long and two short ones around a vacancy are a Jahn-Teller pairing.
 
     Args:
@@ -238,7 +237,7 @@ def _pair_distances(ax, before, after):
     ax.plot(rank, after[order], "o", mfc=COLOURS["core"], mec=edge, mew=0.5, ms=4, label="after")
     ax.set_xlabel("pair in shell 1")
     ax.set_ylabel("pair distance (Å)")
-    ax.set_xticks(rank if len(rank) <= 6 else rank[:: -(-len(rank) // 6)])
+    ax.set_xticks(rank if len(rank) <= 6 else rank[:: -(-len(rank) // 4)])
     ax.margins(x=0.12, y=0.15)
     if len(before):
         ax.legend(

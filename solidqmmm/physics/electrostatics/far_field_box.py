@@ -5,10 +5,9 @@ reproduce the potentials phi that far charges and dipoles have on the surface of
 
     Q = S (T q),    phi_far = T^T (S^T phi_Q),    S = A^+,    A_ci = erf(|r_c - s_i|/sqrt(2) sigma)/|r_c - s_i|,
 
-T the Coulomb potentials of the far sources at the surface's points r_c. The second map, from the potentials phi_Q that
-a charge
-density in the box has at the sites s_i to those at the far sources, is the transpose of the first: both give the same
-    energy.
+T the Coulomb potentials of the far sources at the surface's points r_c. The second map, from the potentials phi_Q that a
+charge density in the box has at the sites s_i to those at the far sources, is the transpose of the first: both give the same
+energy.
 """
 
 from __future__ import annotations
