@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
+import launching
 import pytest
 
 from solidqmmm.runtime import environment_for_subprocess
-
-MPIEXEC = Path(sys.prefix, "bin", "mpiexec")
 
 
 @pytest.fixture(scope="session")
@@ -22,11 +20,8 @@ def on_ranks():
     """
 
     def run(*arguments, ranks=1, timeout=300):
-        if ranks > 1 and not MPIEXEC.exists():
-            pytest.skip("this environment has no mpiexec of its own")
-        launcher = [MPIEXEC, "-n", ranks] if ranks > 1 else []
         done = subprocess.run(
-            [str(word) for word in (*launcher, sys.executable, *arguments)],
+            launching.on_ranks(ranks, sys.executable, *arguments),
             capture_output=True,
             text=True,
             timeout=timeout,

@@ -8,9 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+from launching import on_ranks
 from pymatgen.core import Lattice, Structure
 
 from solidqmmm import recipebook
@@ -19,8 +19,6 @@ from solidqmmm.errors import StudyError
 from solidqmmm.results.base import Result
 from solidqmmm.results.provenance import Provenance, bibliography, without_paths
 from solidqmmm.runfolder import RunFolder
-
-BIN = Path(sys.executable).parent
 
 RECIPE = '''
 """Counts atoms.
@@ -634,7 +632,7 @@ def test_durations(seconds, text):
 
 
 def on_two_ranks(*arguments, timeout=120):
-    command = [BIN / "mpiexec", "-n", "2", sys.executable, "-m", "solidqmmm.cli", *arguments]
+    command = on_ranks(2, sys.executable, "-m", "solidqmmm.cli", *arguments)
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
 
 

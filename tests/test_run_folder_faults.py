@@ -8,11 +8,11 @@ import socket
 import subprocess
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pytest
 from ase.build import bulk
+from launching import on_ranks
 
 from solidqmmm.errors import SolidQMMMError
 from solidqmmm.folder_lock import FolderLock
@@ -210,9 +210,8 @@ def command_of(out):
 
 
 def run(out, ranks=1, command=None):
-    launcher = [Path(sys.prefix, "bin/mpiexec"), "-n", str(ranks)] if ranks > 1 else []
     return subprocess.run(
-        [*launcher, *(command or command_of(out))], capture_output=True, text=True, timeout=120, check=False,
+        on_ranks(ranks, *(command or command_of(out))), capture_output=True, text=True, timeout=120, check=False,
         env=environment_for_subprocess(),
     )  # fmt: skip
 

@@ -7,18 +7,16 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from launching import on_ranks
 
 from solidqmmm import runtime
 from solidqmmm.errors import ConvergenceError, EnvironmentProblem, SolidQMMMError
-from solidqmmm.procedures.doctor import find_mpiexec
 from solidqmmm.shared_libraries import is_mpi_name, loaded_libraries, needed_libraries
 
 
 def run_python(code, *, ranks=1, **variables):
     """Run code in a child; returns the finished process."""
-    command = [sys.executable, "-c", textwrap.dedent(code)]
-    if ranks > 1:
-        command = [find_mpiexec(), "-n", str(ranks), *command]
+    command = on_ranks(ranks, sys.executable, "-c", textwrap.dedent(code))
     environment = {**runtime.environment_for_subprocess(), **variables}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
