@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib as mpl
@@ -184,6 +185,19 @@ def test_empty_results_give_empty_axes(plot, relaxation, tmp_path):
         "trace": RelaxationTrace(),
     }
     save(plot(dataclasses.replace(relaxation, **nothing)), tmp_path)
+
+
+def test_labels_of_many_pairs_do_not_touch(relaxation):
+    """A close-packed vacancy has 66 pairs in its first shell; a surface, 36."""
+    for count in (7, 36, 66):
+        pairs = np.linspace(2.5, 5.1, count)
+        many = {"neighbour_pair_distances_A": pairs, "neighbour_pair_distances_before_A": pairs}
+        result = dataclasses.replace(relaxation, **many)
+        ax = plot_neighbours(result).figure.axes[1]
+        ax.figure.draw_without_rendering()
+        boxes = [label.get_window_extent() for label in ax.get_xticklabels()]
+        assert len(boxes) >= 3
+        assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
 
 
 def test_forces_that_vanish_are_drawn_without_complaint(relaxation, tmp_path):

@@ -139,6 +139,20 @@ def test_copper_vacancy():
     copper = Crystal.of(bulk("Cu", a=3.615, cubic=True))
     result = run(structure=copper, supercell=[4, 4, 4], host=COPPER, defect=VACANCY, relax={"fmax": 0.002})
     assert result.formation_energy_eV == pytest.approx(1.2735, abs=0.002)
+    # twelve neighbours make 66 pairs: cuboctahedron of 24 edges, 12 + 24 + 6 longer ones
+    groups = dict(result.summary())["pairs in shell 1"].split(", ")
+    assert [int(group.split(" of ")[0]) for group in groups] == [24, 12, 24, 6]
+    # no quantum call, no convergence against quantum calls
+    assert sorted(recipebook.find("defect_relaxation").figures(result)) == ["displacements", "neighbours"]
+
+
+def test_calculators_of_ase_are_called_by_their_name():
+    qm = {"engine": "ase", "calculator": "ase.calculators.emt:EMT"}
+    copper = Crystal.of(bulk("Cu", a=3.615, cubic=True))
+    region = {"core": {"hops": 1}, "buffer": {"hops": 1}}
+    changes = {"qm": qm, "region": region, "caps": {"kind": "none"}, "coupling": "force_mixing", "defect": VACANCY}
+    result = run("single_point", structure=copper, supercell=[4, 4, 4], host=COPPER, **changes)
+    assert result.engine == "ase ase.calculators.emt:EMT"
 
 
 def test_formation_energy_of_a_hybrid_vacancy_by_hand():

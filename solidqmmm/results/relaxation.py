@@ -182,8 +182,7 @@ class DefectRelaxationResult(EmbeddedResult):
             for shell, radial in _by_shell(self.neighbour_displacements_A).items()
         ]
         if len(self.neighbour_pair_distances_A):
-            pairs = " ".join(f"{d:.3f}" for d in np.sort(self.neighbour_pair_distances_A))
-            rows.append(("pairs in shell 1", f"{pairs} A"))
+            rows.append(("pairs in shell 1", f"{_distances(self.neighbour_pair_distances_A)} A"))
         rows += [("warning", text) for text in self.warnings]
         return [(label, value) for label, value in rows if value]
 
@@ -193,6 +192,15 @@ def _by_shell(neighbours) -> dict[int, list[float]]:
     for atom in neighbours:
         shells.setdefault(atom["shell"], []).append(atom["radial_A"])
     return dict(sorted(shells.items()))
+
+
+def _distances(pairs, most=10) -> str:
+    """Sorted distances; of many the ranges between gaps of 0.05 angstrom, with how many are in each."""
+    pairs = np.sort(pairs)
+    if len(pairs) <= most:
+        return " ".join(f"{d:.3f}" for d in pairs)
+    groups = np.split(pairs, np.flatnonzero(np.diff(pairs) > 0.05) + 1)
+    return ", ".join(f"{len(g)} of {g[0]:.3f}" + (f" to {g[-1]:.3f}" if g[-1] - g[0] > 5e-4 else "") for g in groups)
 
 
 def _range(values) -> str:

@@ -263,6 +263,10 @@ def _kind_in_words(kind, context, message, model, loc) -> str:
         "too_short": "at least {min_length} value(s)",
         "too_long": "at most {max_length} value(s)",
     }
+    if kind == "string_pattern_mismatch":
+        form = next((m for m in _models_at(model, loc[:-1]) if loc[-1] in m.model_fields), None)
+        described = form and form.model_fields[loc[-1]].description
+        return described or words[kind].format(**context)
     if kind in words:
         return words[kind].format(**context)
     if kind in ("model_type", "dict_type", "model_attributes_type"):

@@ -48,8 +48,8 @@ def described(model) -> dict:
 
 def engine_in_words(engine) -> str:
     """One line: name and the settings that a reader of a table wants."""
-    settings = engine.describe()
-    settings = settings.get("settings", settings)
+    described = engine.describe()
+    settings = {**described, **described.get("settings", {})}
     words = [engine.name]
     for key in ("mode", "basis", "xc", "h", "ecut", "pair_style", "calculator", "charge"):
         value = settings.get(key)
