@@ -61,7 +61,7 @@ BAD = [
     ("relaxation", {"qm": {"pair_style": "sw"}}, ["qm.engine", "expected the name of an engine"]),
     ("relaxation", {"qm.pair_coeff": "* * No.snapcoeff Si"}, ["qm", "'No.snapcoeff'", "put it beside the study"]),
     ("relaxation", {"qm": {"engine": "gpaw", "h": 0}}, ["qm.h", "a number above 0"]),
-    ("relaxation", {"qm": {"engine": "ase", "calculator": "emt"}}, ["qm.calculator", "such as tblite.ase:TBLite", "got 'emt'"]),
+    ("relaxation", {"qm": {"engine": "ase", "calculator": "emt"}}, ["qm.calculator", "as tblite.ase:TBLite", "got 'emt'"]),
     ("relaxation", {"qm": {"engine": "ase", "calculator": "os:system"}}, ["qm.calculator", "--allow-import os"]),
     ("relaxation", {"check.nve_stpes": 1}, ["check.nve_stpes", "did you mean 'nve_steps'?"]),
     ("alone", {"coupling": "force_mixing"}, ["coupling", "leave it out"]),
