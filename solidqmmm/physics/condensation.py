@@ -49,6 +49,10 @@ class PartitionedCrystal:
         core: Indices of the core's atoms, shape=(q,).
         positions: In angstrom, shape=(n, 3), or None. They order eliminations and give multigrid its rotations; results
             do not depend on them, times do.
+
+    Raises:
+        ValueError: For matrices, masses or a core that do not fit together, masses that are not positive, or K not
+            symmetric.
     """
 
     K: sparse.csr_array
@@ -82,7 +86,7 @@ class PartitionedCrystal:
 
     @property
     def parts(self) -> tuple[np.ndarray, np.ndarray]:
-        """Atoms of the core and of the environment."""
+        """Indices of the atoms of the core, shape=(q,), and of the environment, shape=(m,)."""
         return self.core, self.environment
 
     @property

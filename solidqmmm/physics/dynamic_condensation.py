@@ -108,7 +108,7 @@ class DynamicStiffness:
         return Stiffness(squared, (D + D.T) / 2, (B + B.T) / 2)
 
     def motion(self, squared: float, x) -> np.ndarray:
-        """The mass-weighted motion of the whole crystal that belongs to the coordinates x, shape=(n d,)."""
+        """The mass-weighted motion of the whole crystal that belongs to the coordinates x, in their unit, shape=(n d,)."""
         q = len(self._W_QQ)
         forced = self._C @ x[self._coupled]
         X, _ = self._response(squared, forced[:, None], None, TOLERANCE_OF_MOTIONS)

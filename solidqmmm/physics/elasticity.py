@@ -116,7 +116,7 @@ def stress_strain_tensor(C, cauchy) -> np.ndarray:  # cite: barron1965stress
 
 
 def full_tensor(C) -> np.ndarray:
-    """C_ijkl of Voigt constants C_IJ, shape=(3, 3, 3, 3)."""
+    """C_ijkl of Voigt constants C_IJ, in their unit, shape=(3, 3, 3, 3)."""
     return np.asarray(C)[_PLACE[:, :, None, None], _PLACE[None, None, :, :]]
 
 

@@ -169,12 +169,12 @@ class SizeFit:
         return None if self.E_inf_left_out is None else float(np.ptp(self.E_inf_left_out))
 
     def energy(self, inverse_lengths, volumes) -> np.ndarray:
-        """The model at other cells in eV."""
+        """The model in eV at other cells, 1/L in 1/angstrom and volumes in angstrom^3, in their common shape."""
         columns = _columns(np.asarray(inverse_lengths, dtype=float), np.asarray(volumes, dtype=float))
         return self.E_inf + sum(value * columns[power] for power, value in self.coefficients.items())
 
     def energy_stderr(self, inverse_lengths, volumes) -> np.ndarray | None:
-        """Standard error of `energy` in eV; None where the fit has no error bar."""
+        """Standard error of `energy` in eV, in the same shape; None where the fit has no error bar."""
         if self.covariance is None:
             return None
         columns = _columns(np.asarray(inverse_lengths, dtype=float), np.asarray(volumes, dtype=float))

@@ -67,7 +67,9 @@ def box_damping(
 def strip_damping(
     positions, *, width: float, gamma_max: float, sides: bool = False, low=None, high=None
 ) -> np.ndarray:
-    """Damping of atoms in a strip: at both ends along x, with `sides` along y as well. See `box_damping`."""
+    """Damping of atoms in a strip in 1/ps, shape=(n,): at both ends along x, with `sides` along y as well. See
+    `box_damping`.
+    """
     faces = FACES[:4] if sides else FACES[:2]
     return box_damping(positions, width=width, gamma_max=gamma_max, faces=faces, low=low, high=high)
 
@@ -291,6 +293,9 @@ def best_damping(
     Args:
         width: In angstrom, at least `spacing`.
         speeds, spacing, top_THz, range_THz: As in `suggested`.
+
+    Raises:
+        ValueError: For a width below one plane, and as `suggested`.
     """
     host = _Host.of(speeds, spacing, top_THz, range_THz)
     if not width >= host.spacing:

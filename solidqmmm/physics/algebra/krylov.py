@@ -73,7 +73,7 @@ def minres(
 ) -> tuple[np.ndarray, np.ndarray, bool]:
     """A X = B with A symmetric, definite or not: |B - A X| is least over the Krylov space.
 
-    Arguments and results are those of `conjugate_gradients`; a column is done when |r| <= tolerance |b|.
+    Arguments, shapes and results are those of `conjugate_gradients`; a column is done when |r| <= tolerance |b|.
     """
     X, R = (np.zeros_like(B), B.copy()) if guess is None else (guess.copy(), B - A @ guess)
     target = tolerance * np.linalg.norm(B, axis=0)

@@ -83,7 +83,7 @@ class Factors:
         self.n_negative = int(np.sum(pivots < 0))
 
     def solve(self, B) -> np.ndarray:
-        """X with A X = B, for one right-hand side or a block, refined once."""
+        """X with A X = B, for one right-hand side or a block, shape=(n,) or (n, k) as B, refined once."""
         X = self._back(B)
         return X + self._back(B - self._A @ X)
 
@@ -94,7 +94,11 @@ class Factors:
 
 
 def shifted_factors(A, shift: float, positions=None) -> Factors:
-    """Factors of A - shift; where that hits an eigenvalue, of a shift nearby (by 1e-8 of the largest element at most)."""
+    """Factors of A - shift; where that hits an eigenvalue, of a shift nearby (by 1e-8 of the largest element at most).
+
+    Raises:
+        LinAlgError: If no shift nearby can be factorized.
+    """
     scale = np.abs(A.diagonal()).max()
     for nudge in (0.0, 1e-10, -1e-9, 1e-8):
         try:
@@ -117,7 +121,7 @@ class StiffnessSolver:
 
     Raises:
         ValueError: If `method` is unknown.
-        NotPositiveDefinite: With the atoms that are not stable.
+        NotPositiveDefinite: With the atoms that are not stable (a LinAlgError).
     """
 
     def __init__(self, A, positions=None, *, method: str = "auto", block: int = 3, atoms=None):
@@ -197,7 +201,7 @@ class StiffnessSolver:
 
 
 def lowest_eigenpair(A) -> tuple[float, np.ndarray]:
-    """The lowest eigenvalue of a sparse symmetric matrix and its eigenvector, well enough to name atoms."""
+    """The lowest eigenvalue of a sparse symmetric matrix and its eigenvector, shape=(n,), well enough to name atoms."""
     n = A.shape[0]
     if n < 200:
         values, vectors = np.linalg.eigh(A.toarray())

@@ -43,7 +43,13 @@ class Expansion:
 
 @dataclass(frozen=True, eq=False)
 class Springs:
-    """Springs between cores and shells: particles, shape=(m,) each, k2 in eV/angstrom^2 and k4 in eV/angstrom^4."""
+    """Springs between cores and shells, k2 d^2/2 + k4 d^4/24.
+
+    Attributes:
+        cores, shells: Indices of the particles, shape=(m,).
+        k2: In eV/angstrom^2, shape=(m,).
+        k4: In eV/angstrom^4, shape=(m,).
+    """
 
     cores: np.ndarray
     shells: np.ndarray

@@ -128,7 +128,9 @@ class FieldResponse:
     shells: np.ndarray
 
     def dipoles(self, crystal: IonicCrystal) -> np.ndarray:
-        """Sum over the particles of each ion of charge times displacement, over the field, shape=(n, 3, 3)."""
+        """Sum over the particles of each ion of charge times displacement, over the field, in e angstrom^2/V,
+        shape=(n, 3, 3).
+        """
         core, shell = (np.array([getattr(ion, name) for ion in crystal.ions]) for name in ("core", "shell"))
         return core[:, None, None] * self.cores + shell[:, None, None] * self.shells
 

@@ -109,6 +109,9 @@ def pairs_in_reach(
         second: Particles j; without them pairs within `first`, each once.
         skin: What is added to each cutoff, angstrom.
         reach: Distance beyond which no pair is listed, angstrom.
+
+    Returns:
+        Indices i and j, shape=(m,) each, and the term, for each term that has pairs.
     """
     within = second is None
     second = first if within else second

@@ -73,6 +73,7 @@ class SpringNetwork:
 
     @property
     def n_atoms(self) -> int:
+        """Number of atoms n."""
         return len(self.weights)
 
     def vectors(self, positions, cell) -> np.ndarray:

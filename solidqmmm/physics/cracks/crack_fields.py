@@ -34,7 +34,11 @@ _GENERIC = np.diag([1.0, -0.7, 0.3, 0.5, -0.4, 0.8])
 
 
 def require_mode(mode: str) -> str:
-    """The mode, if it is 'I' or 'II'; ValueError otherwise."""
+    """The mode, if it is 'I' or 'II'.
+
+    Raises:
+        ValueError: For another mode.
+    """
     if mode not in MODES:
         raise ValueError(f"`mode` must be 'I' (opening) or 'II' (in-plane shear), got {mode!r}")
     return mode

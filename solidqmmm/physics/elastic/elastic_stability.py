@@ -33,6 +33,7 @@ class BornCondition:
 
     @property
     def holds(self) -> bool:
+        """Whether the combination of constants is positive."""
         return self.value_GPa > 0
 
 

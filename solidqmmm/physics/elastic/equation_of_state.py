@@ -18,7 +18,11 @@ import numpy as np
 
 
 def stretch_of(q, basis) -> np.ndarray:
-    """G(q), symmetric, shape=(3, 3); `basis` holds the matrices e_a, shape=(m, 3, 3)."""
+    """G(q), symmetric, dimensionless, shape=(3, 3); `basis` holds the matrices e_a, shape=(m, 3, 3).
+
+    Raises:
+        ValueError: For a strain that stretches the cell without limit.
+    """
     values, vectors = np.linalg.eigh(np.eye(3) + 2 * np.einsum("a,aij->ij", q, basis))
     if values.min() <= 0:
         raise ValueError(f"the Eulerian strain {np.asarray(q).tolist()} stretches the cell without limit")
@@ -67,7 +71,7 @@ def energy_scale(bulk_modulus_host, bulk_modulus_engine, stretch) -> float:
 
 
 def rotation_free(stretch) -> np.ndarray:
-    """The symmetric factor S of A = S R: the engine's cell h A turned by R^T, shape=(3, 3)."""
+    """The symmetric factor S of A = S R, dimensionless, shape=(3, 3): the engine's cell h A turned by R^T."""
     from scipy.linalg import polar
 
     S = polar(stretch, side="left")[1]
@@ -124,7 +128,11 @@ class EnergySurface:
         return y
 
     def spread(self, quantity) -> np.ndarray:
-        """Standard errors of `quantity(surface)` (an array), by linear propagation of the fit's covariance."""
+        """Standard errors of `quantity(surface)`, a number or an array, by linear propagation of the fit's covariance.
+
+        Returns:
+            In the unit of the quantity, shape=(k,) for k numbers.
+        """
         centre = np.atleast_1d(quantity(self))
         sigma = np.sqrt(np.diag(self.covariance))
         slopes = np.zeros((len(centre), len(sigma)))

@@ -50,16 +50,18 @@ class StrainFit:
 
     @property
     def curve(self) -> np.ndarray:
-        """The fit at the amplitudes, shape=(m, 6)."""
+        """The fit at the amplitudes, in the unit of the values that were fitted, shape=(m, 6)."""
         return self.at(self.amplitudes)
 
     @property
     def linearity(self) -> np.ndarray:
-        """Secant slope at the largest |a| minus that at the smallest, shape=(6,); NaN with one |a| only."""
+        """Secant slope at the largest |a| minus that at the smallest, in the unit of the values, shape=(6,); NaN with
+        one |a| only.
+        """
         return self.secants[-1] - self.secants[0] if len(self.magnitudes) > 1 else np.full(6, np.nan)
 
     def at(self, amplitudes) -> np.ndarray:
-        """The fit at any amplitudes, shape=(n, 6)."""
+        """The fit at any amplitudes, in the unit of the values that were fitted, shape=(n, 6)."""
         return _powers(np.asarray(amplitudes, dtype=float), range(len(self.coefficients))) @ self.coefficients
 
 

@@ -63,7 +63,7 @@ class RedistributedCharges:
         return (1 - t) * positions[self.first] + t * positions[self.second]
 
     def forces(self, point_forces) -> np.ndarray:
-        """Forces on the added charges handed to the sites, shape=(n, 3): the transpose of `points`."""
+        """Forces on the added charges in eV/angstrom, handed to the sites, shape=(n, 3): the transpose of `points`."""
         forces, t = np.zeros((len(self.charges), 3)), self.fraction[:, None]
         np.add.at(forces, self.first, (1 - t) * point_forces)
         np.add.at(forces, self.second, t * point_forces)

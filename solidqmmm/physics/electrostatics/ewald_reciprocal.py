@@ -137,7 +137,7 @@ def _cut(plane, y, z):
 
 
 def spread(plane: Plane, covariance) -> np.ndarray:
-    """exp(-G C G / 2), shape=(n2, n3)."""
+    """exp(-G C G / 2), dimensionless, for a covariance C in angstrom^2, shape=(n2, n3)."""
     return np.exp(-0.5 * np.einsum("abk,kl,abl->ab", plane.G, covariance, plane.G))
 
 

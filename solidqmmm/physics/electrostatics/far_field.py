@@ -67,7 +67,10 @@ class FarFieldSphere:
         return self.S @ potentials
 
     def reaction(self, potentials) -> np.ndarray:
-        """w in e: charges at the samples that act on far sources as a density with `potentials` (V) at the sites does."""
+        """Charges w at the samples in e, shape=(n_samples,).
+
+        They act on far sources as a density with `potentials` in V at the sites does, shape=(n_sites,).
+        """
         return potentials @ self.S
 
 

@@ -30,6 +30,7 @@ class PointGrid:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Number of points along each axis."""
         return tuple(int(n) for n in np.subtract(self.stop, self.start))
 
     @property
@@ -74,7 +75,10 @@ class PointGrid:
 
 
 def squares(axes) -> np.ndarray:
-    """d^2 for all points of a box, shape=(n0, n1, n2)."""
+    """d^2 in angstrom^2 for all points of a box, shape=(n0, n1, n2).
+
+    `axes`: vectors a_i, b_j and c_k in angstrom, shape=(n0, 3), (n1, 3) and (n2, 3); a point is d = a_i + b_j + c_k.
+    """
     a, b, c = axes
     ab = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1) + 2 * a @ b.T
     bc = (c * c).sum(axis=1) + 2 * b @ c.T
@@ -86,20 +90,20 @@ def squares(axes) -> np.ndarray:
 
 
 def along(axes, vector) -> np.ndarray:
-    """d . vector for all points of a box, shape=(n0, n1, n2)."""
+    """d . vector in angstrom times the unit of the vector, for all points of a box, shape=(n0, n1, n2); see `squares`."""
     a, b, c = (axis @ vector for axis in axes)
     return a[:, None, None] + (b[:, None] + c)
 
 
 def first_moment(weights, axes) -> np.ndarray:
-    """sum w d over the points of a box, shape=(3,)."""
+    """sum w d over the points of a box, angstrom times the unit of the weights, shape=(3,)."""
     a, b, c = axes
     rest = weights.sum(axis=0)
     return weights.sum(axis=(1, 2)) @ a + rest.sum(axis=1) @ b + rest.sum(axis=0) @ c
 
 
 def second_moment(weights, axes) -> np.ndarray:
-    """sum w d (outer) d over the points of a box, shape=(3, 3)."""
+    """sum w d (outer) d over the points of a box, angstrom^2 times the unit of the weights, shape=(3, 3)."""
     a, b, c = axes
     ab, ac, bc = weights.sum(axis=2), weights.sum(axis=1), weights.sum(axis=0)
     mixed = a.T @ ab @ b + a.T @ ac @ c + b.T @ bc @ c

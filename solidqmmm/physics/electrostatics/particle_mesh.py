@@ -48,6 +48,9 @@ class ParticleMesh:
         split: S in angstrom.
         floor: The smallest width in angstrom that the grid can carry: its largest spacing. Narrower charges are taken as
             this wide, which changes their potential within 5 widths only.
+
+    Raises:
+        ValueError: For a grid with an odd number of points along an axis.
     """
 
     def __init__(self, cell, size, start, stop):

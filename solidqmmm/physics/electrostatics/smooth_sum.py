@@ -194,11 +194,13 @@ class MeshSeries:
         return some
 
     def forward(self, values) -> np.ndarray:
-        """sum_j f_j e^(-i k.r_j) times the splines' transform."""
+        """sum_j f_j e^(-i k.r_j) times the splines' transform, in the unit of f, on the half of the vectors k,
+        shape=(n1, n2, n3 // 2 + 1).
+        """
         return fft.rfftn((values @ self.spread).reshape(self.shape))
 
     def backward(self, coefficients) -> np.ndarray:
-        """Re sum_k c(k) e^(i k.r_i) times the splines' transform, each vector of the half counted once."""
+        """Re sum_k c(k) e^(i k.r_i) times the splines' transform, each vector of the half counted once, shape=(m,)."""
         half = coefficients.copy()
         half[..., 1:] *= 0.5
         return self.spread @ fft.irfftn(half, s=self.shape, norm="forward").reshape(-1)

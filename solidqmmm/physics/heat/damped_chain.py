@@ -56,9 +56,9 @@ def chain_reflection(gammas, omega, *, k: float = 1.0, M: float = 1.0, end: str 
 
 
 def ramp_reflection(gamma_max, planes, omega, *, k: float = 1.0, M: float = 1.0) -> np.ndarray:
-    """The limit of `chain_reflection` for a wide linear ramp: what its inner edge reflects.
+    """The limit of `chain_reflection` for a wide linear ramp: what its inner edge reflects, in the shape of `omega`.
 
-    R = (omega gamma_max (M/k) / 8 w sin^3 q)^2 with 4 (k/M) sin^2(q/2) = omega^2.
+    R = (omega gamma_max (M/k) / 8 w sin^3 q)^2 with 4 (k/M) sin^2(q/2) = omega^2; units are those of `chain_reflection`.
     """
     omega = np.asarray(omega, dtype=float)
     q = 2 * np.arcsin(omega / 2 * np.sqrt(M / k))

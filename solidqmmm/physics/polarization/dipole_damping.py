@@ -38,7 +38,11 @@ _GONE = 37.0  # x where the exponential law differs from 1 by less than 1e-13
 
 
 def require_law(damping, thole_a):
-    """ValueError for a damping that is none of `LAWS`, or an a that is not positive."""
+    """Nothing, if the damping is one that there is.
+
+    Raises:
+        ValueError: For a damping that is none of `LAWS`, or an a that is not positive.
+    """
     if damping not in LAWS:
         raise ValueError(f'`damping` must be "thole", "linear" or None, got {damping!r}')
     if not (np.isfinite(thole_a) and thole_a > 0):
@@ -74,7 +78,9 @@ def factors(distances, products, damping, thole_a: float = THOLE_A) -> list[np.n
 
 
 def damped_tensors(distances, products, damping, thole_a: float = THOLE_A) -> list[np.ndarray]:
-    """B_0 ... B_3 of the module's text, in powers of 1/angstrom, arguments as in `factors`."""
+    """B_0 ... B_3 of the module's text, in powers of 1/angstrom, each in the shape of `distances`; arguments as in
+    `factors`.
+    """
     inverse = 1.0 / distances
     found, scale = [], inverse
     for n, factor in enumerate(factors(distances, products, damping, thole_a)):
@@ -92,7 +98,10 @@ def reach(products, damping, thole_a: float = THOLE_A) -> np.ndarray:
 
 
 def criticality(distances, products, damping, thole_a: float = THOLE_A) -> np.ndarray:
-    """sqrt(alpha_i alpha_j) t of two sites alone: 1 where their dipoles diverge, more where they are unstable."""
+    """sqrt(alpha_i alpha_j) t of two sites alone, dimensionless, in the shape of `distances`; arguments as in `factors`.
+
+    It is 1 where their dipoles diverge, more where they are unstable.
+    """
     _, l3, l5, _ = factors(distances, products, damping, thole_a)
     return np.sqrt(products) * np.maximum(np.abs(3 * l5 - l3), l3) / distances**3
 

@@ -21,7 +21,9 @@ from scipy.special import gamma, gammainc
 
 
 def gaussian_tensors(distances, screening: float) -> list[np.ndarray]:
-    """B_0 ... B_3 of erf(s r)/r in powers of 1/angstrom, finite at r = 0; s = `screening` in 1/angstrom."""
+    """B_0 ... B_3 of erf(s r)/r in powers of 1/angstrom, finite at r = 0, each in the shape of `distances`; s =
+    `screening` in 1/angstrom.
+    """
     x = np.maximum(
         (screening * np.asarray(distances)) ** 2, 1e-40
     )  # F_n(0) = 1/(2 n + 1), reached long before

@@ -105,7 +105,11 @@ def isolated_sums(positions, polarizabilities, excluded, damping, thole_a: float
 def periodic_sums(
     positions, polarizabilities, excluded, damping, thole_a: float, cell, *, exact: bool
 ) -> SiteSums:
-    """The sums in a cell: an exact Fourier series, or a mesh for many sites. Arguments as in `isolated_sums`."""
+    """The sums in a cell: an exact Fourier series, or a mesh for many sites. Arguments as in `isolated_sums`.
+
+    Raises:
+        ValueError: For excluded pairs farther apart than the sums' cutoff.
+    """
     volume = abs(np.linalg.det(cell))
     cutoff = np.clip(volume ** (1 / 3), 6.0, 14.0) if exact else MESH_CUTOFF
     cutoff = max(cutoff, _least_cutoff(polarizabilities, damping, thole_a))

@@ -129,7 +129,9 @@ def irreps(
 
 
 def degenerate_sets(frequencies, tolerance: float) -> list[np.ndarray]:
-    """Indices of frequencies that follow one another within `tolerance`, the sets in the order of their first members."""
+    """Indices of frequencies that follow one another within `tolerance`, each shape=(d,), the sets in the order of
+    their first members.
+    """
     frequencies = np.asarray(frequencies, dtype=float)
     order = np.argsort(frequencies, kind="stable")
     breaks = np.flatnonzero(np.diff(frequencies[order]) > tolerance) + 1

@@ -42,7 +42,7 @@ _TOGETHER = 32  # frequencies
 
 
 def quartic_kernel(x, width: float) -> np.ndarray:
-    """K(x) = sqrt(2) d^3 / (pi (x^4 + d^4)) with the half width d at half maximum, in 1/[x]."""
+    """K(x) = sqrt(2) d^3 / (pi (x^4 + d^4)) with the half width d at half maximum, in 1/[x], in the shape of x."""
     return np.sqrt(2) * width**3 / (np.pi * (np.asarray(x) ** 4 + width**4))
 
 

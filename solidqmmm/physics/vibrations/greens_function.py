@@ -47,6 +47,10 @@ class LatticeDefect:
         stiffness: dK on them, followed by the added atoms with K itself, in eV/angstrom^2, symmetric, shape=(n, n) with
             n = (p + a) d.
         masses: New masses of the sites, followed by those of added atoms, in amu, shape=(p + a,).
+
+    Raises:
+        ValueError: For sites that are not all different, masses that are not positive, or a stiffness that is not
+            symmetric or does not fit them.
     """
 
     sites: np.ndarray

@@ -59,7 +59,7 @@ def entropy(frequencies_THz, temperature) -> np.ndarray:
 
 
 def vibrational_energy(frequencies_THz, temperature) -> np.ndarray:
-    """U = F + T S in eV."""
+    """U = F + T S in eV; arguments and shape as in `free_energy`."""
     T = np.asarray(temperature, dtype=float)
     return free_energy(frequencies_THz, T) + T * entropy(frequencies_THz, T)
 
@@ -75,7 +75,10 @@ def formation_difference(quantity, defect_THz, perfect_THz, temperature) -> np.n
         quantity: `free_energy`, `entropy` or `vibrational_energy`.
         defect_THz: Vibrations of the crystal with the defect, without translations.
         perfect_THz: Vibrations of the perfect crystal, without translations.
-        temperature: In K.
+        temperature: In K, a number or an array of any shape.
+
+    Returns:
+        In the unit of the quantity, in the shape of `temperature`.
     """
     share = len(defect_THz) / len(perfect_THz)
     return quantity(defect_THz, temperature) - share * quantity(perfect_THz, temperature)

@@ -80,7 +80,11 @@ def recursion(W, start, levels: int) -> Recursion:
 
 
 def recursions(W, starts, levels: int) -> list[Recursion]:
-    """One recursion for each column of `starts`, shape=(n, k); they share the products with W, a third of the cost each."""
+    """One recursion for each column of `starts`, shape=(n, k); they share the products with W, a third of the cost each.
+
+    Raises:
+        ValueError: For a start of length zero, or no level.
+    """
     norms = np.linalg.norm(starts, axis=0)
     if levels < 1 or not np.all(norms > 0):
         raise ValueError(
@@ -140,5 +144,10 @@ def terminated_density(
 
 
 def density_of_greens_function(w, G) -> np.ndarray:
-    """g(nu) = -Im[2 w G(w^2)] / pi dw/dnu in 1/THz, for a complex w in sqrt(eV/amu)/angstrom."""
+    """g(nu) = -Im[2 w G(w^2)] / pi dw/dnu in 1/THz, in the shape of G.
+
+    Args:
+        w: Complex, in sqrt(eV/amu)/angstrom, one for each G or one for all.
+        G: In angstrom^2 amu/eV, any shape.
+    """
     return -np.imag(2 * w * G) / (np.pi * THZ)

@@ -28,13 +28,13 @@ MEV_PER_THZ = 1e15 * units._hplanck / units._e
 
 
 def frequencies_THz(squared) -> np.ndarray:
-    """nu = sign(lambda) sqrt|lambda| / 2 pi in THz, from lambda in eV/(angstrom^2 amu)."""
+    """nu = sign(lambda) sqrt|lambda| / 2 pi in THz, from lambda in eV/(angstrom^2 amu), in the same shape."""
     squared = np.asarray(squared, dtype=float)
     return np.sign(squared) * np.sqrt(np.abs(squared)) * THZ
 
 
 def squared_frequencies(frequencies_THz) -> np.ndarray:
-    """lambda in eV/(angstrom^2 amu), the inverse of `frequencies_THz`."""
+    """lambda in eV/(angstrom^2 amu) of frequencies in THz, in the same shape: the inverse of `frequencies_THz`."""
     w = np.asarray(frequencies_THz, dtype=float) / THZ
     return np.sign(w) * w**2
 
