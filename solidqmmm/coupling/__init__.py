@@ -1,0 +1,1 @@
+"""One scheme per file, each a correction to the host."""

@@ -1,0 +1,1 @@
+"""Protocols, and one adapter for each code."""

@@ -1,0 +1,1 @@
+"""Verbs: build, carve, relax, match, check, dynamics."""

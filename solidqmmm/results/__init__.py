@@ -1,0 +1,1 @@
+"""Frozen answers: JSON with units, provenance; they know nothing of drawing."""

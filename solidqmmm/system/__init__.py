@@ -1,0 +1,1 @@
+"""Frozen nouns: crystals, potentials, partitions, clusters, studies."""

@@ -22,6 +22,9 @@ class BondRules:
     Attributes:
         scale: Factor on the sum of covalent radii (B. Cordero et al., Dalton Trans. 2832 (2008)).
         cutoffs: Explicit cutoffs in angstrom by pair, such as {"Si-O": 2.0}.
+
+    Raises:
+        ValueError: For a scale that is not positive, or a cutoff that is not given by a pair of elements.
     """
 
     scale: float = 1.2

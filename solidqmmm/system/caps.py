@@ -31,6 +31,9 @@ class CapRules:
             ["Si"] silica is cut at oxygen only.
         even_electrons: Drop the cap that is farthest from the core where the number of electrons is odd.
         vacuum: Empty space around an isolated cluster in angstrom.
+
+    Raises:
+        ValueError: For an unknown kind or way out of clashes, a length beside a ratio, or a value out of range.
     """
 
     kind: str = "hydrogen"

@@ -55,9 +55,10 @@ def _example(crystal: Crystal) -> str:
 
 
 def require_net_charge(crystal: Crystal, charges, *allowed: float):
-    """ValueError unless the charges of a crystal's sites (e, shape=(n,)) sum to one of the `allowed` net charges.
+    """Nothing, if the charges of a crystal's sites (e, shape=(n,)) sum to one of the `allowed` net charges, to 1e-6 e.
 
-    The tolerance is 1e-6 e.
+    Raises:
+        ValueError: If they do not.
     """
     total = float(np.sum(charges))
     if any(abs(total - stated) <= NET_CHARGE_TOLERANCE for stated in allowed):

@@ -25,6 +25,9 @@ class LinkAtoms:
         ratio: Fixed ratio of the X-Y bond or NaN, shape=(n,).
         bond: Length of the X-Y bond at carving, in angstrom, shape=(n,).
         charges: Nuclear charge of fractional pseudo-hydrogens, NaN for ordinary caps, shape=(n,).
+
+    Raises:
+        ValueError: If a cap has both a length and a ratio, or neither.
     """
 
     inner: np.ndarray
@@ -125,17 +128,17 @@ class Cluster:
 
     @property
     def core_indices(self) -> np.ndarray:
-        """Host indices of the core atoms."""
+        """Host indices of the core atoms, shape=(n_core,)."""
         return self.quantum[self.core]
 
     @property
     def engine_numbers(self) -> np.ndarray:
-        """Atomic numbers as the engine sees them: quantum atoms, then caps."""
+        """Atomic numbers as the engine sees them, shape=(n_quantum + n_caps,): quantum atoms, then caps."""
         return np.concatenate([self.numbers[: self.n_quantum], self.caps.numbers])
 
     @property
     def pbc(self) -> np.ndarray:
-        """Periodic directions of the engine's cell, shape=(3,)."""
+        """Whether the engine's cell is periodic along each of its vectors, booleans, shape=(3,)."""
         return np.isin(np.arange(3), self.periodic_axes)
 
     @property
@@ -184,7 +187,14 @@ class Cluster:
         return np.vstack([quantum, link_atoms.place(inner, outer, self.caps.length, self.caps.ratio)]) + self.offset
 
     def region_forces(self, engine_forces, positions, host_cell) -> np.ndarray:
-        """Forces on the engine's atoms, pulled back to the region by the exact chain rule, shape=(n_region, 3)."""
+        """Forces on the engine's atoms, pulled back to the region by the exact chain rule, in eV/angstrom,
+        shape=(n_region, 3).
+
+        Args:
+            engine_forces: On quantum atoms and caps in eV/angstrom, shape=(n_quantum + n_caps, 3).
+            positions: Of the region, contiguous, in angstrom, shape=(n_region, 3).
+            host_cell: The host's cell in angstrom, shape=(3, 3).
+        """
         forces = np.zeros((len(self.region), 3))
         forces[: self.n_quantum] = engine_forces[: self.n_quantum]
         if len(self.caps):
@@ -206,7 +216,9 @@ class Cluster:
         return (self.caps.shift @ host_cell).T @ (on_outer @ self.stretch.T)
 
     def engine_cell(self, host_cell) -> np.ndarray:
-        """The engine's cell for the present cell of the host: periodic vectors follow, vacuum stays, shape=(3, 3)."""
+        """The engine's cell in angstrom for the present cell of the host: periodic vectors follow, vacuum stays,
+        shape=(3, 3).
+        """
         cell = self.cell.copy()
         for axis in self.periodic_axes:
             cell[axis] = host_cell[axis] @ self.stretch

@@ -112,18 +112,22 @@ class Cleavage:
 
 @dataclass(frozen=True, eq=False)
 class CrackSystem:
-    """A crack in a strip or a cylinder, periodic along its front (z); x is the direction of growth, y the plane's normal.
+    """A crack in a strip or a cylinder, periodic along its front (z); x is the direction of growth, y the plane's
+    normal.
 
     Attributes:
         kind: 'strip' (its long edges are held and moved apart) or 'cylinder' (its rim follows the K-field).
         mode: 'I' or 'II'.
         perfect: The crystal without crack and load, in its cell with room around it, pbc (False, False, True).
         tip: x and y of the tip in angstrom, between the layers and between the bonds that the crack cuts, shape=(2,).
-        held: Indices of the atoms that follow the far field and do not relax.
+        held: Indices of the atoms that follow the far field and do not relax, shape=(m,).
         free_size: Of a strip, its height between the held edges; of a cylinder, its radius inside the rim; angstrom.
         cleavage: Crystal, plane, front, and what the host says of them.
         repeats: Number of periods along the front.
         slit: Number of lattice planes that are missing behind the tip, so that the flanks do not touch.
+
+    Raises:
+        ValueError: For an unknown kind or mode.
     """
 
     kind: str

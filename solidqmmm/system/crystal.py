@@ -73,7 +73,11 @@ class Crystal:
 
     @classmethod
     def from_structure(cls, structure) -> Crystal:
-        """From a pymatgen Structure. Disordered sites are an error that names them."""
+        """From a pymatgen Structure.
+
+        Raises:
+            StructureError: For disordered sites; names the first.
+        """
         disordered = [i for i, site in enumerate(structure) if not site.is_ordered]
         if disordered:
             i = disordered[0]
@@ -93,7 +97,12 @@ class Crystal:
 
     @classmethod
     def of(cls, source) -> Crystal:
-        """From anything users hold: Crystal, Structure, Atoms, or the path of a file that pymatgen or ASE reads."""
+        """From anything users hold: Crystal, Structure, Atoms, or the path of a file that pymatgen or ASE reads.
+
+        Raises:
+            TypeError: For anything else.
+            StructureError: For a file that cannot be read, or a disordered structure.
+        """
         if isinstance(source, cls):
             return source
         if isinstance(source, Atoms):

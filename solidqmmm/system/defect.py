@@ -63,7 +63,9 @@ class Defect:
         return VacantSites([atomic_numbers[self.element]], [self.position])
 
     def to_perfect(self, indices) -> np.ndarray:
-        """Indices in the perfect crystal of atoms of the crystal with the defect; -1 for an interstitial's own atom."""
+        """Indices in the perfect crystal of atoms of the crystal with the defect, shape=(m,); -1 for an interstitial's
+        own atom.
+        """
         indices = np.asarray(indices, dtype=int)
         if self.kind == "vacancy":
             return indices + (indices >= self.site)

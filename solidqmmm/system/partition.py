@@ -41,22 +41,22 @@ class Partition:
 
     @property
     def core(self) -> np.ndarray:
-        """Indices of core atoms, ascending."""
+        """Indices of core atoms, ascending, shape=(n_core,)."""
         return np.flatnonzero(self.labels == CORE)
 
     @property
     def buffer(self) -> np.ndarray:
-        """Indices of buffer atoms, ascending."""
+        """Indices of buffer atoms, ascending, shape=(n_buffer,)."""
         return np.flatnonzero(self.labels == BUFFER)
 
     @property
     def quantum(self) -> np.ndarray:
-        """Indices of core and buffer atoms, ascending."""
+        """Indices of core and buffer atoms, ascending, shape=(n_quantum,)."""
         return np.flatnonzero((self.labels == CORE) | (self.labels == BUFFER))
 
     @property
     def frozen(self) -> np.ndarray:
-        """Indices of frozen atoms, ascending."""
+        """Indices of frozen atoms, ascending, shape=(n_frozen,)."""
         return np.flatnonzero(self.labels == FROZEN)
 
     def names(self) -> np.ndarray:
@@ -91,6 +91,9 @@ class Partition:
         Args:
             inner: Mask of atoms that must be core, shape=(n,).
             outer: Mask of atoms that may stay core, shape=(n,); must contain `inner`.
+
+        Raises:
+            ValueError: If `inner` is not within `outer`.
         """
         inner, outer = np.asarray(inner, dtype=bool), np.asarray(outer, dtype=bool)
         if (inner & ~outer).any():

