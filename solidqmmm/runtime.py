@@ -44,6 +44,7 @@ REBUILD_GPAW = (
 )
 
 _prepared = False
+_world = None  # the half that this rank belongs to, where the ranks are divided
 
 
 def prepare_engines():
@@ -72,15 +73,27 @@ def prepare_engines():
 
 
 def world():
-    """The communicator of all ranks (mpi4py's COMM_WORLD), shared by LAMMPS and GPAW."""
+    """The communicator that LAMMPS and GPAW share: all ranks, or this rank's half where they are divided (`rank_halves`)."""
+    everybody = all_ranks()
+    return everybody if _world is None else _world
+
+
+def all_ranks():
+    """The communicator of all ranks (mpi4py's COMM_WORLD), divided or not."""
     prepare_engines()
     from mpi4py import MPI
 
     return MPI.COMM_WORLD
 
 
+def use_world(communicator):
+    """From here on `world()` is this communicator."""
+    global _world
+    _world = communicator
+
+
 def is_root():
-    """Whether this rank is the one that prints and writes files."""
+    """Whether this rank is the one of its world that prints and writes files."""
     return world().Get_rank() == 0
 
 

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 STAIRS = (
-    ("errors", "runtime", "interruption", "shared_libraries", "data"),
+    ("errors", "runtime", "rank_halves", "interruption", "shared_libraries", "data"),
     ("physics",),
     ("system",),
     ("results",),

@@ -17,7 +17,9 @@ from solidqmmm.cli import show
 from solidqmmm.cli.charge_states import charge_states
 from solidqmmm.cli.cracks import cracks
 from solidqmmm.cli.finite_size import finite_size
+from solidqmmm.cli.layout import host_ranks
 from solidqmmm.cli.ranks import Ranks
+from solidqmmm.cli.recipes import recipes_app
 from solidqmmm.errors import SolidQMMMError, StudyError
 
 app = typer.Typer(
@@ -27,7 +29,6 @@ app = typer.Typer(
     add_completion=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-recipes_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 app.add_typer(recipes_app, name="recipes", help="The shipped recipes: list, show, copy.")
 app.command(name="finite-size")(finite_size)
 app.command(name="charge-states")(charge_states)
@@ -115,6 +116,12 @@ def run(
     if dry_run:
         _estimate(study, recipe)
         return
+    with host_ranks(study, ranks) as at_work:
+        if at_work:
+            _run_or_go_on(study_file, study, recipe, out, force, (workers, ranks_per_worker))
+
+
+def _run_or_go_on(study_file, study, recipe, out, force, workers):
     from solidqmmm.runfolder import RunFolder
 
     folder = RunFolder(out or _default_out(study_file))
@@ -126,7 +133,7 @@ def run(
             if ranks.is_root:
                 _conclude(Result.load(folder.result_file), folder)
             return
-        executor = None if workers is None else _executor(recipe, workers, ranks_per_worker)
+        executor = _executor(recipe, *workers)
         with executor or nullcontext():
             result = _run(study, recipe, folder, {} if executor is None else {"executor": executor})
     if ranks.is_root:
@@ -236,53 +243,6 @@ def cite(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a
     typer.echo(Provenance.load(file).bibtex(), nl=False)
 
 
-@recipes_app.command("list")
-def recipes_list():
-    """List the recipes with one line each.
-
-    Example: solidqmmm recipes list
-    """
-    from solidqmmm import recipebook
-
-    show.table([(name, recipebook.find(name).title) for name in recipebook.names()])
-
-
-@recipes_app.command("show")
-def recipes_show(name: Annotated[str, typer.Argument(help="Name of a recipe, or path of a file.")]):
-    """Show what a recipe does, and the options of its sections in a study.
-
-    Example: solidqmmm recipes show defect_relaxation
-    """
-    from solidqmmm import recipebook
-
-    recipe = _found(name)
-    typer.echo(recipe.doc)
-    rows = recipebook.described_options(recipe.options)
-    if rows:
-        typer.echo("")
-        where = "the section" if len(recipe.keys) == 1 else "the sections"
-        named = ", ".join(f"`{key}`" for key in recipe.keys)
-        show.table(rows, heading=f"Options in {where} {named} of a study (name, type, default):")
-
-
-@recipes_app.command("copy")
-def recipes_copy(
-    name: Annotated[str, typer.Argument(help="Name of a recipe.")],
-    destination: Annotated[Path, typer.Argument(help="File or folder.")] = Path("."),
-):
-    """Copy a recipe, as the start of one of your own: `recipe: my_recipe.py` in a study runs it.
-
-    Example: solidqmmm recipes copy defect_relaxation my_recipe.py
-    """
-    from solidqmmm import recipebook
-
-    _found(name)
-    try:
-        typer.echo(f"copied to {recipebook.copy(name, destination)}")
-    except ValueError as error:
-        raise SolidQMMMError(str(error)) from error
-
-
 # --- steps ----------------------------------------------------------------------------------------------------
 
 
@@ -309,7 +269,9 @@ def _default_out(study_file: Path) -> Path:
 
 
 def _executor(recipe, workers, ranks_per_worker):
-    """Where the recipe's independent tasks are done."""
+    """Where the recipe's independent tasks are done; None for here."""
+    if workers is None:
+        return None
     if not recipe.takes_executor:
         raise SolidQMMMError(f"the recipe '{recipe.name}' has no independent tasks: run it without --workers")
     if ranks.size > 1:
@@ -318,15 +280,6 @@ def _executor(recipe, workers, ranks_per_worker):
 
     try:
         return local_executor(workers, ranks_per_worker)
-    except ValueError as error:
-        raise SolidQMMMError(str(error)) from error
-
-
-def _found(name):
-    from solidqmmm import recipebook
-
-    try:
-        return recipebook.find(name)
     except ValueError as error:
         raise SolidQMMMError(str(error)) from error
 

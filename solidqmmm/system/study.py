@@ -26,6 +26,7 @@ from solidqmmm.system.study_sections import (
     Coupling,
     Defect,
     MatchTargets,
+    RanksSection,
     RegionSection,
     Section,
     StructureSection,
@@ -71,6 +72,7 @@ class Study(Section):
         matching: 'none', 'auto' (compute the expensive model's lattice) or its known values.
         seed: Seed of all random numbers.
         check: Options of `solidqmmm check`.
+        ranks: How MPI ranks divide the work; left out where studies are compared or written down.
     """
 
     recipe: str
@@ -85,6 +87,7 @@ class Study(Section):
     matching: Literal["none", "auto"] | MatchTargets = "none"
     seed: int = Field(default=1, ge=0)
     check: dict[str, Any] = Field(default_factory=dict)
+    ranks: RanksSection = RanksSection()
 
     _section: str | None = PrivateAttr(None)
     _options: dict = PrivateAttr(default_factory=dict)

@@ -409,6 +409,27 @@ class MatchTargets(Section):
     bulk_modulus_GPa: float | None = Field(default=None, gt=0)
 
 
+# --- ranks ------------------------------------------------------------------------------------------------
+
+
+class RanksSection(Section):
+    """How several MPI ranks divide the work; no part of what is computed.
+
+    Attributes:
+        layout: 'shared': host and quantum engine take turns on all ranks; 'split': each has ranks of its own.
+        quantum: Number of quantum ranks of a split; chosen by a short calibration without it.
+    """
+
+    layout: Literal["shared", "split"] = "shared"
+    quantum: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _quantum_is_split(self):
+        if self.layout == "shared" and self.quantum is not None:
+            raise ValueError("`quantum` counts the quantum ranks of `layout: split`; where ranks are shared all are")
+        return self
+
+
 # --- files ------------------------------------------------------------------------------------------------
 
 

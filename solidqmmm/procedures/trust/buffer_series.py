@@ -16,14 +16,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from solidqmmm.coupling.qmmm import QMMM
-from solidqmmm.engines.factory import make_engine
-from solidqmmm.engines.journal import JournaledEngine, without_journal
+from solidqmmm.engines.factory import make_journaled_engine
+from solidqmmm.engines.journal import without_journal
 from solidqmmm.engines.protocols import Engine
+from solidqmmm.engines.remote import made
 from solidqmmm.errors import EngineError, RegionError, StudyError
 from solidqmmm.procedures.build import Model
 from solidqmmm.procedures.building.describe import engine_in_words
@@ -216,15 +218,15 @@ def _evaluator(model: Model, stand_in: dict | None):
     study = model.study
     folder = None if model.log_dir is None else Path(model.log_dir) / "stand_in"
     try:
-        engine = make_engine(stand_in, log_dir=folder, search_dirs=(study.folder,))
+        journal = None if folder is None else folder.with_name("journal")
+        make = partial(make_journaled_engine, stand_in, journal=journal, log_dir=folder, search_dirs=(study.folder,))
+        engine = made(make)
     except (ValueError, FileNotFoundError) as error:
         text = str(error).replace("`qm`", "`check.stand_in`").replace("qm.", "check.stand_in.")
         raise StudyError(text) from error
     caps = study.caps.rules().element
     if engine.name == "lammps" and caps is not None and not _knows(engine, (caps,)):
         study = study.model_copy(update={"caps": study.caps.model_copy(update={"kind": "none"})})
-    if folder is not None:
-        engine = JournaledEngine(engine, folder.with_name("journal"))
     parts = model.unit, model.perfect, model.crystal, model.defect, model.partition
     with Model(study, *parts, engine, model.log_dir) as twin:
         yield twin
