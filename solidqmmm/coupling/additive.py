@@ -106,7 +106,10 @@ class Additive:
 
     @property
     def learnt(self) -> np.ndarray:
-        """Atoms on which the correction changes by more than a constant force between two evaluations: the region's."""
+        """Indices of the region's atoms, shape=(n_region,).
+
+        On these the correction changes by more than a constant force between two evaluations.
+        """
         return self.cluster.region
 
     def evaluate(self, positions, cell, host_forces=None) -> Contribution:

@@ -79,7 +79,8 @@ class ForceMixing(OfCluster):
 
 
 def smooth_weights(depth) -> np.ndarray:
-    """w = cos^2(pi/2 s) over the buffer, s = 0 at the core and 1 at the outer edge of the buffer.
+    """w = cos^2(pi/2 s) over the buffer, s = 0 at the core and 1 at the outer edge of the buffer; dimensionless,
+    shape=(n,).
 
     Args:
         depth: s of each quantum atom, 0 for core atoms, shape=(n,).

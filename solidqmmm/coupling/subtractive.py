@@ -90,7 +90,11 @@ class Subtractive(OfCluster):
 
 
 def classical_cluster(cluster: Cluster, classical_caps: str) -> Cluster:
-    """The cluster as the host's potential sees it: unstretched, with the classical stand-ins of the caps."""
+    """The cluster as the host's potential sees it: unstretched, with the classical stand-ins of the caps.
+
+    Raises:
+        ValueError: If two caps stand for the same removed atom and classical stand-ins are asked for.
+    """
     caps = LinkAtoms.none()
     if classical_caps == "host_bond" and len(cluster.caps):
         # Also caps on different images of one removed atom: the cluster is periodic along the shift between them.

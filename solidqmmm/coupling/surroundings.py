@@ -146,7 +146,7 @@ class Arrangement:
 
     @property
     def samples(self) -> np.ndarray:
-        """Points on the inner sphere, shape=(n_samples, 3)."""
+        """Points on the inner sphere in angstrom, shape=(n_samples, 3)."""
         return self.of.sphere.samples + self.positions[-1]
 
     @cached_property
@@ -167,7 +167,9 @@ class Arrangement:
     # --- far fields -------------------------------------------------------------------------------------------
 
     def far_potential(self, points, charges, dipoles=None, derivatives=1) -> tuple[np.ndarray, ...]:
-        """Potential, field ... at `points` of the sites neither explicit nor the cluster's; see `ewald_potential`."""
+        """Potential, field ... at `points` of the sites neither explicit nor the cluster's; units and shapes of
+        `ewald_potential`.
+        """
         every = ewald_potential(
             points, self.positions, charges, self.cell, dipoles=dipoles, derivatives=derivatives, background=True
         )
@@ -189,7 +191,10 @@ class Arrangement:
         return every - self._near_samples @ dipoles[self._copies[0]].ravel()
 
     def far_field(self, w, derivatives=1) -> tuple[np.ndarray, ...]:
-        """Potential, field ... of charges `w` at the samples, over the far copies of every site, shape=(n + 1, ...)."""
+        """Potential in V, field in V/angstrom ... of charges `w` (e) at the samples, over the far copies of every site.
+
+        Shapes are (n + 1,), (n + 1, 3), ...: the n sites, and the middle of the cluster last.
+        """
         every = ewald_potential(
             self.positions, self.samples, w, self.cell, derivatives=derivatives, background=True
         )
@@ -227,9 +232,11 @@ class Arrangement:
     # --- energies of classical charges alone --------------------------------------------------------------------
 
     def background_energy(self) -> tuple[float, np.ndarray]:
-        """Energy of the cluster's classical charges where the potential is not harmonic; forces, shape=(n + 1, 3).
+        """Energy in eV of the cluster's classical charges where the potential is not harmonic; forces in eV/angstrom,
+        shape=(n + 1, 3).
 
-        A charged crystal has a uniform background, also inside the region, and no charges outside it have such a potential.
+        A charged crystal has a uniform background, also inside the region, and no charges outside it have such a
+        potential.
         """
         forces = np.zeros_like(self.positions)
         home, q = self.of.home, self.of.charges[self.of.home]
@@ -291,7 +298,7 @@ class Arrangement:
         return self.without_middle(forces)
 
     def without_middle(self, forces) -> np.ndarray:
-        """Forces on the particles, that on the middle of the cluster shared by its atoms, shape=(n, 3)."""
+        """Forces on the particles in eV/angstrom, that on the middle of the cluster shared by its atoms, shape=(n, 3)."""
         shared = forces[:-1].copy()
         shared[self.of.quantum] += forces[-1] / len(self.of.quantum)
         return shared

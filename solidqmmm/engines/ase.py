@@ -33,6 +33,7 @@ class ASEEngine(Closing):
 
     Raises:
         TypeError: If the object is not an ASE calculator.
+        ValueError: If it gives no forces.
     """
 
     name = "ase"
@@ -84,6 +85,7 @@ class ASEEngine(Closing):
 
         Raises:
             EngineError: With the calculator's own words, on all ranks.
+            ValueError: For no atoms, or a stress that the calculator does not give.
         """
         if stress and not self.provides_stress:
             raise ValueError(f"{type(self.calculator).__name__} gives no stress: ask for energy and forces only")

@@ -56,7 +56,11 @@ class ClassicalFieldEngine(Closing):
                 raise ValueError(f"`polarizabilities` must not be negative (angstrom^3), got {alpha:g} for {element}")
 
     def evaluate(self, atoms: ase.Atoms, *, stress: bool = False) -> Evaluation:
-        """The atoms by themselves; no stress."""
+        """The atoms by themselves; no stress.
+
+        Raises:
+            ValueError: If a stress is asked for.
+        """
         if stress:
             raise ValueError("the engine 'classical_field' gives no stress")
         found = self.evaluate_in_field(atoms, PointCharges.none())
@@ -70,7 +74,12 @@ class ClassicalFieldEngine(Closing):
         response: FieldResponse | None = None,
         cores: RepulsiveCores | None = None,
     ) -> FieldEvaluation:
-        """See `FieldEngine`. ConvergenceError where dipoles here and answers there drive each other without end."""
+        """See `FieldEngine`.
+
+        Raises:
+            ValueError: For repulsive cores, and as `FieldEngine`.
+            ConvergenceError: Where dipoles here and answers there drive each other without end.
+        """
         if cores is not None:
             raise ValueError("the engine 'classical_field' has no electrons that cores could repel")
         x, q, alpha = self._points(atoms)

@@ -140,7 +140,11 @@ def warn_of_coarse_grid(h: float | None, mode: str):
 
 
 def mode_dict(mode, ecut, h) -> dict:
-    """GPAW's mode as a dict with a name, the cutoff merged in."""
+    """GPAW's mode as a dict with a name, the cutoff merged in.
+
+    Raises:
+        ValueError: For another mode, or a spacing or a cutoff that does not belong to it.
+    """
     if hasattr(mode, "todict"):
         mode = {"name": mode.name, **mode.todict()}
     mode = {"name": mode} if isinstance(mode, str) else dict(mode)

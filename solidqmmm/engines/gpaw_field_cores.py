@@ -23,7 +23,7 @@ def point_grid(desc) -> PointGrid:
 
 
 def core_potential(cores: RepulsiveCores, desc) -> np.ndarray:
-    """V in eV on this rank's block of the grid.
+    """V in eV on this rank's block of the grid, in the shape of that block.
 
     Raises:
         EngineError: For a core that is narrower than the grid's spacing.

@@ -44,9 +44,11 @@ class EmbeddingInput(ExtensionInput):
         self.poissonsolver = poissonsolver
 
     def todict(self) -> dict:
+        """The keywords, as GPAW writes them into its log and its files."""
         return {"poissonsolver": self.poissonsolver}
 
     def build(self, builder):
+        """The extension for a calculation on the grid of GPAW's `builder`."""
         self.source.extension = EmbeddingExtension(self.source, self.poissonsolver, builder.grid)
         return self.source.extension
 
@@ -69,6 +71,7 @@ class EmbeddingExtension(Extension):
     # --- GPAW's hooks ----------------------------------------------------------------------------------------------
 
     def create_poisson_solver(self, grid, pw, *, charge, xp):
+        """GPAW's own solver for these grids and this charge, wrapped so that it adds what the sites bring."""
         settings = dict(self._poissonsolver)
         if isinstance(pw, PWDesc):
             from gpaw.new.pw.poisson import make_poisson_solver
@@ -83,9 +86,11 @@ class EmbeddingExtension(Extension):
         return EmbeddedPoissonSolver(inner, self, pw)
 
     def get_energy_contributions(self) -> dict[str, float]:
+        """In hartree by name: what GPAW's own sum lacks of the energy in the field."""
         return {"embedding": self._missing}
 
     def update_potential(self, vt_sR, density) -> float:
+        """Adds the repulsive cores to the effective potential; their energy with the electrons in hartree."""
         field = self._source.field
         if field is None or field.cores is None or len(field.cores) == 0:
             return 0.0
@@ -166,7 +171,7 @@ class EmbeddingExtension(Extension):
         return None if cores is None else core_forces(cores, spinsum(density.nt_sR))
 
     def spilt(self, density) -> np.ndarray:
-        """Electrons within `SPILL_OUT_RADIUS` of the sites, shape=(n,)."""
+        """Numbers of electrons within `SPILL_OUT_RADIUS` of the sites, shape=(n,)."""
         return electrons_around(
             self._source.field.charges.positions, spinsum(density.nt_sR), SPILL_OUT_RADIUS
         )
@@ -186,6 +191,9 @@ class EmbeddedPoissonSolver(PoissonSolver):
         return f"{self._inner}\n  and the potential of external charges"
 
     def solve(self, vHt, rhot) -> float:
+        """Hartree potential of the density and of the sites, in hartree, into `vHt`; the Coulomb energy of the density
+        alone.
+        """
         if self._added is not None:
             vHt.data -= self._added.data  # what comes in is the solver's first guess
         coulomb = self._inner.solve(vHt, rhot)
@@ -195,6 +203,7 @@ class EmbeddedPoissonSolver(PoissonSolver):
         return coulomb
 
     def dipole_layer_correction(self) -> float:
+        """GPAW's own, in hartree."""
         return self._inner.dipole_layer_correction()
 
 

@@ -18,7 +18,11 @@ _ARRAY = "ghost"
 
 
 def require_basis(mode: str):
-    """ValueError for a `mode` without a basis of atomic functions."""
+    """Nothing, if the `mode` has a basis of atomic functions.
+
+    Raises:
+        ValueError: If it has none.
+    """
     if mode != "lcao":
         raise ValueError(
             f"`ghost_basis` puts atomic basis functions on vacant sites and belongs to mode 'lcao'; mode {mode!r} describes "
@@ -38,7 +42,7 @@ def with_ghosts(atoms: Atoms, sites: VacantSites) -> Atoms:
 
 
 def ghosts_of(atoms: Atoms) -> np.ndarray:
-    """Which atoms are ghosts, shape=(n,)."""
+    """Which atoms are ghosts, booleans, shape=(n,)."""
     return atoms.arrays.get(_ARRAY, np.zeros(len(atoms), dtype=bool))
 
 

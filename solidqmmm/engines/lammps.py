@@ -194,6 +194,9 @@ def box_around(atoms: Atoms):
 
     Returns:
         Cell (rows, angstrom, shape=(3, 3)), and the shift to add to positions, shape=(3,).
+
+    Raises:
+        ValueError: If a periodic direction has no cell vector.
     """
     cell = np.array(atoms.cell.array)
     pbc = np.array(atoms.pbc, dtype=bool)

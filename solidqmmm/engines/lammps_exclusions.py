@@ -79,7 +79,7 @@ def _exclude(session: LammpsSession, atoms):
 
 @lru_cache(maxsize=32)
 def require_pairwise(potential: Potential, species: tuple[str, ...]):
-    """ValueError unless the energy is a sum over pairs for these species.
+    """Nothing, if the energy is a sum over pairs for these species.
 
     A centre c has six neighbours at right angles, three (A) of one kind and three (B) of another, all at covalent bond
     lengths and without charges. In a sum over pairs c does not change how A and B interact:
@@ -87,6 +87,9 @@ def require_pairwise(potential: Potential, species: tuple[str, ...]):
         E(cAB) - E(cA) - E(cB) + E(c) = E(AB) - E(A) - E(B)
 
     Fewer neighbours would not do: Tersoff's bond order comes alive late.
+
+    Raises:
+        ValueError: If it is not.
     """
     kinds = product(species, combinations_with_replacement(species, 2))
     for centre, (first, second) in kinds:

@@ -99,6 +99,9 @@ class Shells:
         """Crystal, charges (e) and LAMMPS types of all particles, the shells (almost) on their cores, behind the atoms.
 
         `charges` and `types` are those of the atoms, shape=(n,).
+
+        Raises:
+            ValueError: If an ion with a shell has another charge than its species.
         """
         first_shell = len(self.potential.species) + 1
         charges, types = np.array(charges, dtype=float), np.array(types)
@@ -117,7 +120,11 @@ class Shells:
         return everything, np.concatenate([charges, self.charges]), types
 
     def bind(self, session):
-        """Bonds between cores and shells, by their zero distance; before the pair style is there."""
+        """Bonds between cores and shells, by their zero distance; before the pair style is there.
+
+        Raises:
+            EngineError: If LAMMPS finds other bonds, because two atoms lie upon each other.
+        """
         session.command("special_bonds lj/coul 0.0 0.0 0.0")
         session.command("bond_style zero")
         session.command("bond_coeff *")
@@ -187,7 +194,11 @@ class Shells:
         return float(min(2.0, 0.85 * d[alike].min(initial=_FAR)))
 
     def require_width(self, cell):
-        """Raises EngineError if a cell (rows in angstrom) has become narrower than the shells' set-up bears."""
+        """Nothing, as long as a cell (rows in angstrom, shape=(3, 3)) is as wide as the shells' set-up bears.
+
+        Raises:
+            EngineError: If it has become narrower.
+        """
         if self._reach is None:
             return
         widths = perpendicular_widths(np.asarray(cell, dtype=float))[self.crystal.pbc]
@@ -207,12 +218,16 @@ class Shells:
         return d - (np.rint(fractional) * np.asarray(pbc)) @ cell
 
     def following(self, session, positions) -> np.ndarray:
-        """Positions of all particles: atoms at `positions`, shape=(n, 3), shells as far from them as they are."""
+        """Positions of all particles in angstrom, shape=(n + m, 3): atoms at `positions`, shape=(n, 3), shells as far
+        from them as they are.
+        """
         d = self.displacements(session.gather("x"), session.cell(), self.crystal.pbc)
         return np.vstack([positions, positions[self.owner] + d])
 
     def folded(self, forces) -> np.ndarray:
-        """Forces on ions, core and shell together, shape=(n, 3), from those on all particles."""
+        """Forces on ions, core and shell together, in eV/angstrom, shape=(n, 3), from those on all particles,
+        shape=(n + m, 3).
+        """
         n = len(self.crystal)
         total = forces[:n].copy()
         total[self.owner] += forces[n:]
@@ -234,6 +249,7 @@ class Shells:
         Raises:
             PolarizationCatastrophe: If a shell leaves its core.
             ConvergenceError: If the forces do not vanish.
+            EngineError: If a force is not finite.
         """
         n, m, cell = len(self.crystal), len(self), session.cell()
         mixer, largest, before, unstable = Anderson(), np.inf, None, False

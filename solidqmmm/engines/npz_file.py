@@ -14,7 +14,10 @@ DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a file; one of `DAMAGED` if it cannot be read."""
+    """The arrays of a file by name, in the shapes and units in which they were written.
+
+    One of `DAMAGED` is raised if it cannot be read.
+    """
     with path.open("rb") as file, np.load(file, allow_pickle=False) as record:
         return {key: record[key] for key in record.files}
 

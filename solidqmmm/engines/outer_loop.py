@@ -173,7 +173,7 @@ def with_induced(charges: PointCharges, induced: Induced) -> tuple[PointCharges,
     """Permanent and induced charges on the sites, followed by a pair of charges for every dipole that is not zero.
 
     Returns:
-        The charges, and the site to which each belongs, shape=(n_charges,).
+        The charges, and the index of the site to which each belongs, shape=(n_charges,).
     """
     size = np.linalg.norm(induced.dipoles, axis=1)
     p = np.flatnonzero(size > 0)

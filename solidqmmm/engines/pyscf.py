@@ -110,7 +110,12 @@ class PySCFEngine(ClosingUnheld):
         response: FieldResponse | None = None,
         cores: RepulsiveCores | None = None,
     ) -> FieldEvaluation:
-        """See `FieldEngine`; an answering environment goes through `OuterLoop`."""
+        """See `FieldEngine`; an answering environment goes through `OuterLoop`.
+
+        Raises:
+            ValueError: For a response or repulsive cores, and as `evaluate`.
+            ConvergenceError, EngineError: As `evaluate`.
+        """
         if response is not None:
             raise ValueError("the engine 'pyscf' asks no environment in its SCF: wrap it, OuterLoop(engine)")
         if cores is not None:

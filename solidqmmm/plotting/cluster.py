@@ -184,7 +184,7 @@ def _distinct(points):
 
 
 def bonded(positions, numbers) -> np.ndarray:
-    """Pairs of atoms in touch, shape=(n_bonds, 2)."""
+    """Pairs of indices of atoms in touch, shape=(n_bonds, 2), at `positions` in angstrom, shape=(n, 3)."""
     from scipy.spatial import cKDTree
 
     radii = covalent_radii[numbers]
@@ -239,7 +239,10 @@ def _low_index_directions(cluster) -> np.ndarray:
 
 
 def upright(direction, cell, turn=0.0, rise=0.0) -> np.ndarray:
-    """Looking against `direction`, a cell vector as upright as can be, then turned and raised (degrees)."""
+    """The rows right, up and toward the eye, orthonormal, shape=(3, 3).
+
+    Looking against `direction`, shape=(3,), a vector of the cell as upright as can be, then turned and raised (degrees).
+    """
     toward = direction / np.linalg.norm(direction)
     vectors = cell / np.linalg.norm(cell, axis=1)[:, None]
     across = vectors - np.outer(vectors @ toward, toward)

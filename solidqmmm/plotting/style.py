@@ -100,7 +100,7 @@ def mixed(colour, other, amount: float) -> np.ndarray:
 def apart(wanted, gap: float, low: float, high: float) -> np.ndarray:
     """The places between `low` and `high` nearest to those wanted (least squares) that keep `gap` from each other.
 
-    They are in the order of `wanted`, shape=(n,). Where they do not all fit, the lowest is at `low`.
+    They are in the order and the unit of `wanted`, shape=(n,). Where they do not all fit, the lowest is at `low`.
     """
     wanted = np.asarray(wanted, dtype=float)
     if not len(wanted):

@@ -52,6 +52,9 @@ class BufferSeries:
         stand_in: Whether that is a cheaper stand-in for the study's engine.
         study_width: Width that the study asks for.
         threshold_eV_per_A: What the RMS error is held against.
+
+    Raises:
+        ValueError: For another unit of the widths, or arrays that do not fit together.
     """
 
     width: np.ndarray

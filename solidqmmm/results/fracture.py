@@ -54,6 +54,9 @@ class FractureResult(Result):
         trajectory_file: extxyz file in the run folder, or None.
         host, engine, coupling: Descriptions.
         warnings: What a reader should know.
+
+    Raises:
+        ValueError: For an unknown mode, or arrays of another shape.
     """
 
     UNITS: ClassVar[dict[str, str]] = {
