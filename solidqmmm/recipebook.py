@@ -10,6 +10,7 @@ run. `ENGINE_ALONE = True` is optional too: the recipe takes a study with `qm` a
 engine computes the whole periodic cell; its model has no
 `potential` and cannot be opened, and `model.engine` is what it works with. `INSTEAD_OF_CRYSTAL` is optional as well: the
 name of an option (of a file) with which the study needs no crystal; `model` then has nothing but its `study`.
+`MAY_CHANGE`: options that a run may go on with after they were changed (a series that grows), since no record depends on them.
 `PLACES_REGION = True`: the recipe makes a crystal of its own and places the quantum region there; `model.partition` has
 none.
 """
@@ -87,6 +88,11 @@ class Recipe:
         return bool(getattr(self.module, "PLACES_REGION", False))
 
     @property
+    def may_change(self) -> tuple[str, ...]:
+        """Options with which a run goes on in the same folder after they were changed."""
+        return tuple(getattr(self.module, "MAY_CHANGE", ()))
+
+    @property
     def takes_executor(self) -> bool:
         """Whether it has independent tasks that an executor may do side by side."""
         return "executor" in inspect.signature(self.module.run).parameters
@@ -110,9 +116,22 @@ class Recipe:
         """Runs it; the arguments are those of the module's `run`."""
         return self.module.run(**arguments)
 
-    def estimate(self, model, **options) -> list[tuple[str, str]] | None:
-        """Rows of label and value about the cost of a study; None where the recipe has no words of its own for it."""
-        return self.module.estimate(model=model, **options) if hasattr(self.module, "estimate") else None
+    def estimate(self, model, ranks: int | None = None, **options) -> list[tuple[str, str]] | None:
+        """Rows of label and value about the cost of a study; None where the recipe has no words of its own for it.
+
+        Args:
+            model: What `build_model` returns.
+            ranks: A number of ranks on which a step is foretold, for an `estimate` with an argument of that name.
+            **options: Options of the study.
+        """
+        if not hasattr(self.module, "estimate"):
+            return None
+        if ranks is None:
+            return self.module.estimate(model=model, **options)
+        if "ranks" in inspect.signature(self.module.estimate).parameters:
+            return self.module.estimate(model=model, ranks=ranks, **options)
+        rows = self.module.estimate(model=model, **options)
+        return [*rows, ("ranks", f"{ranks}; no prediction: the recipe's own estimate takes no `ranks`")]
 
     def figures(self, result) -> dict:
         """Matplotlib figures of a result by name; none if the recipe draws none."""
@@ -265,7 +284,7 @@ def _qm_problems(settings, folder: Path) -> list[str]:
         from solidqmmm.system.potential import Potential
 
         try:
-            Potential(**settings.model_dump(exclude={"engine"})).with_search_dirs(
+            Potential(**settings.model_dump(exclude={"engine", "timeout_s"})).with_search_dirs(
                 folder
             ).resolved_coeff_lines()
         except (ValueError, FileNotFoundError) as error:

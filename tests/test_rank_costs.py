@@ -108,6 +108,13 @@ def test_a_cost_comes_back_from_its_own_times():
     assert [one.serial, one.parallel] == pytest.approx([0.3, 12.0], rel=1e-9)
 
 
+def test_two_ranks_that_are_slower_than_one_communicate():
+    found = RankCost.fitted([1, 2], [2.0, 2.5])
+    assert found.seconds(np.array([1, 2])) == pytest.approx([2.0, 2.5])
+    assert found.serial == 0
+    assert found.seconds(64) > found.seconds(8) > 2.5
+
+
 def test_faster_than_perfect_is_taken_as_perfect():
     found = RankCost.fitted([1, 2], [1.0, 0.45])
     assert found.serial == 0

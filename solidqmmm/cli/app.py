@@ -87,6 +87,9 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Validate, and estimate the cost; run nothing.")
     ] = False,
+    on_ranks: Annotated[
+        int | None, typer.Option("--ranks", metavar="N", min=1, help="With --dry-run: what a step takes on N ranks.")
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Run a finished study again (its journal is used).")
     ] = False,
@@ -114,8 +117,10 @@ def run(
     recipe = recipebook.find(study.recipe, study.folder)
     ranks.start()
     if dry_run:
-        _estimate(study, recipe)
+        _estimate(study, recipe, on_ranks)
         return
+    if on_ranks is not None:
+        raise SolidQMMMError("--ranks belongs to --dry-run: the ranks of a run are those of mpiexec -n N")
     with host_ranks(study, ranks) as at_work:
         if at_work:
             _run_or_go_on(study_file, study, recipe, out, force, (workers, ranks_per_worker))
@@ -303,15 +308,15 @@ def _require_region_of_study(study, study_file):
         )
 
 
-def _estimate(study, recipe):
+def _estimate(study, recipe, on_ranks):
     from solidqmmm.procedures.dry_run import estimate
 
     with _built(study, None) as model:
         if model.crystal is None:
             typer.echo("  nothing is computed: the numbers are known")
             return
-        own = recipe.estimate(model, **study.options)
-        show.table(estimate(model).rows() if own is None else own)
+        own = recipe.estimate(model, on_ranks, **study.options)
+        show.table(estimate(model, on_ranks).rows() if own is None else own)
 
 
 def _drawn_cluster(model) -> dict:

@@ -79,7 +79,9 @@ class Engine(Protocol):
         """
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Frees what the engine holds; may be called again, and a later call of `evaluate` opens it anew."""
+        ...
 
     def __enter__(self): ...
 
@@ -192,7 +194,7 @@ class PotentialEvaluation(Evaluation):
     Attributes:
         site_potentials: At the atoms, averaged in a way that depends on the species alone, in V, shape=(n,).
         planar_potentials: Averages over planes along each cell vector in V, from the origin on in equal steps, the end left
-            out; three arrays.
+            out; three arrays of shape=(p,).
         band_edges: Highest occupied and lowest empty level among the k-points in eV, shape=(2,); None without a gap, or
             where levels are partly filled.
     """
@@ -213,4 +215,22 @@ class SitePotentialEngine(Engine, Protocol):
             ValueError: For atoms that are not periodic in all directions.
             EngineError, ConvergenceError: As `evaluate`.
         """
+        ...
+
+
+# --- engines that know what they cost --------------------------------------------------------------------------
+
+
+@runtime_checkable
+class CostedEngine(Protocol):
+    """An engine that knows beforehand what an evaluation costs."""
+
+    def n_electrons(self, atoms: ase.Atoms) -> float: ...
+
+    def n_basis_functions(self, atoms: ase.Atoms) -> int: ...
+
+    def memory_estimate_MB(self, atoms: ase.Atoms) -> float: ...
+
+    def calibrate(self, atoms: ase.Atoms) -> dict:
+        """A few SCF steps; `estimated_seconds_first` and `estimated_seconds_per_evaluation` among the answers."""
         ...

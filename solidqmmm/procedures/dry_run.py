@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import Protocol, runtime_checkable
-
-import ase
 
 from solidqmmm.engines.journal import without_journal
+from solidqmmm.engines.protocols import CostedEngine
 from solidqmmm.procedures.building.embed import is_additive
+from solidqmmm.procedures.rank_forecast import Forecast, in_seconds, measured_host, measured_quantum
 
-
-@runtime_checkable
-class CostedEngine(Protocol):
-    """An engine that knows beforehand what an evaluation costs."""
-
-    def n_electrons(self, atoms: ase.Atoms) -> float: ...
-
-    def n_basis_functions(self, atoms: ase.Atoms) -> int: ...
-
-    def memory_estimate_MB(self, atoms: ase.Atoms) -> float: ...
-
-    def calibrate(self, atoms: ase.Atoms) -> dict:
-        """A few SCF steps; `estimated_seconds_first` and `estimated_seconds_per_evaluation` among the answers."""
-        ...
+NO_DYNAMICS = "this recipe makes no steps of dynamics, whose next positions are known beforehand"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +26,7 @@ class Estimate:
         memory_MB: Memory of the quantum calculation on all ranks together.
         seconds_first: The first quantum evaluation in seconds.
         seconds_next: Each further one in seconds, started from the last.
+        forecast: What a step takes on a number of ranks; None if it was not asked for.
     """
 
     n_atoms: int
@@ -52,9 +39,13 @@ class Estimate:
     memory_MB: float | None = None
     seconds_first: float | None = None
     seconds_next: float | None = None
+    forecast: Forecast | None = None
 
     def rows(self) -> list[tuple[str, str]]:
         """Rows of label and value for a table."""
+        return self._rows() + ([] if self.forecast is None else self.forecast.rows())
+
+    def _rows(self):
         rows = [("atoms", str(self.n_atoms))]
         if self.seconds_host is None:
             rows.append(("quantum atoms", "all: the engine alone"))
@@ -77,12 +68,31 @@ class Estimate:
         return [*rows, ("quantum calls", text)]
 
 
-def estimate(model) -> Estimate:
+def estimate(model, ranks: int | None = None) -> Estimate:
     """Cost of a model on the ranks that call this; collective. Takes the time of a few SCF steps.
 
     Args:
         model: What `build_model` returns.
+        ranks: A number of ranks on which a step is foretold; that takes as long again, and half the ranks twice as long.
     """
+    costs = _on_these_ranks(model)
+    return costs if ranks is None else replace(costs, forecast=_forecast(model, ranks))
+
+
+def _forecast(model, ranks: int) -> Forecast:
+    if model.engine_alone:
+        return Forecast(ranks, None, measured_quantum(model.engine, model.crystal.to_atoms()), "the engine alone")
+    excluded = model.partition.quantum if is_additive(model.study) else ()
+    host = measured_host(model.crystal, model.potential, excluded=excluded)
+    if model.cluster is None:
+        return Forecast(ranks, host, None)
+    quantum = measured_quantum(model.engine, model.cluster.to_atoms())
+    if quantum is None:
+        return Forecast(ranks, host, None, "this engine has no calibration")
+    return Forecast(ranks, host, quantum, NO_DYNAMICS)
+
+
+def _on_these_ranks(model) -> Estimate:
     n = len(model.crystal)
     if model.engine_alone:
         sizes = {"n_atoms": n, "seconds_host": None, "n_quantum": n, "n_core": n}
@@ -119,11 +129,3 @@ def _time_of_host(model) -> float:
         host.evaluate()
         return perf_counter() - begin
 
-
-def in_seconds(value: float) -> str:
-    """A time in s, in words with the unit that suits it."""
-    if value < 1:
-        return f"{1000 * value:.3g} ms"
-    if value < 120:
-        return f"{value:.3g} s"
-    return f"{value / 60:.1f} min" if value < 7200 else f"{value / 3600:.1f} h"

@@ -349,6 +349,41 @@ def case_fracture_step():
     return fracture_benchmarks.step()
 
 
+def case_scaling_host():
+    """Step and memory of 1,000 to 4,096,000 Stillinger-Weber atoms on one rank: exponents."""
+    import scaling_benchmarks
+
+    return scaling_benchmarks.host_against_atoms()
+
+
+def case_scaling_gpaw():
+    """A GPAW call (LCAO, sz(dzp), h = 0.22 angstrom) of 17 to 247 atoms on one rank: exponents."""
+    import scaling_benchmarks
+
+    return scaling_benchmarks.gpaw_against_atoms()
+
+
+def case_scaling_coupling():
+    """What couplings do around a quantum call, regions of 10 to some thousand atoms in 125,000: exponents."""
+    import scaling_benchmarks
+
+    return scaling_benchmarks.coupling_against_region()
+
+
+def case_ranks_host():
+    """Strong scaling of the host: 1,000,000 atoms on one rank and on two, in turn."""
+    import scaling_benchmarks
+
+    return scaling_benchmarks.on_ranks("host_on_ranks")
+
+
+def case_ranks_gpaw():
+    """Strong scaling of GPAW: Si28H36 on one rank and on two, in turn."""
+    import scaling_benchmarks
+
+    return scaling_benchmarks.on_ranks("gpaw_on_ranks")
+
+
 CASES = {name[5:]: function for name, function in list(globals().items()) if name.startswith("case_")}
 
 

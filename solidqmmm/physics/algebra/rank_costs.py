@@ -45,7 +45,8 @@ class RankCost:
         Args:
             ranks: Numbers of ranks, shape=(k,).
             seconds: What it took on them, shape=(k,).
-            parallel_share: w / T(1) where there is only one number of ranks. Two give s and w, three also c.
+            parallel_share: w / T(1) where there is only one number of ranks. Two give s and w (or w and c, where more ranks
+                take longer), three all parts.
 
         Raises:
             ValueError: For no measurement, or one that is not positive.
@@ -57,9 +58,13 @@ class RankCost:
         if n == 1:
             alone = t.mean() / (1 - parallel_share + parallel_share / p[0])
             return cls(float((1 - parallel_share) * alone), float(parallel_share * alone))
-        terms = np.stack([np.ones_like(p), 1 / p, np.log2(p)][: min(n, 3)], axis=1)
-        found, _ = nnls(terms / t[:, None], np.ones(len(t)))
-        return cls(*(float(part) for part in found))
+        terms = np.stack([np.ones_like(p), 1 / p, np.log2(p)], axis=1) / t[:, None]
+        kept = [[0, 1], [1, 2]] if n == 2 else [[0, 1, 2]]
+        fits = [(columns, *nnls(terms[:, columns], np.ones(len(t)))) for columns in kept]
+        columns, found, _ = min(fits, key=lambda fit: round(fit[2], 9))
+        parts = np.zeros(3)
+        parts[columns] = found
+        return cls(*parts.tolist())
 
     def seconds(self, ranks):
         """T(p) in s, of a number of ranks or an array of them."""

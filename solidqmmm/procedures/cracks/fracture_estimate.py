@@ -10,14 +10,20 @@ from solidqmmm.engines.lammps_host import LammpsHost
 from solidqmmm.procedures.cracks.crack_system import crack_system
 from solidqmmm.procedures.cracks.fracture import LOOK, tip_region
 from solidqmmm.procedures.cracks.track_tip import TipTracker
-from solidqmmm.procedures.dry_run import CostedEngine, in_seconds
+from solidqmmm.procedures.rank_forecast import (
+    Forecast,
+    in_seconds,
+    measured_host,
+    measured_quantum,
+    seconds_of_call,
+)
 from solidqmmm.system.study_crack import CrackSection, DynamicsSection, SavingSection
 
 
 def estimated(
-    model, crack: CrackSection, dynamics: DynamicsSection, saving: SavingSection, mode: str
+    model, crack: CrackSection, dynamics: DynamicsSection, saving: SavingSection, mode: str, ranks: int | None = None
 ) -> list[tuple[str, str]]:
-    """Rows of label and value: sizes, loads in Griffith's, steps, quantum calls and seconds.
+    """Rows of label and value: sizes, loads in Griffith's, steps, quantum calls and seconds; a step on `ranks` if asked.
 
     Makes the crack system, and measures a step of the host and (where it is not quick) a few SCF iterations.
 
@@ -39,20 +45,36 @@ def estimated(
     steps = stride * max(1, round(dynamics.time_ps * 1e3 / dynamics.timestep_fs / stride))
     if mode == "dynamic":
         rows.append(("steps", f"{steps}, {in_seconds(steps * seconds)} of the host"))
+    host = None if ranks is None else measured_host(crystal, model.potential, frozen=system.held)
     if model.engine is None:
-        return [*rows, ("quantum atoms", "none: the host alone")]
+        alone = [] if ranks is None else Forecast(ranks, host, None).rows()
+        return [*rows, ("quantum atoms", "none: the host alone"), *alone]
     region = tip_region(model, system, TipTracker(system, rules=model.bond_rules), every=stride)
     correction, _ = region.select(crystal, frozen=system.held)
     cluster = correction.cluster
     core, caps = int(cluster.core.sum()), len(cluster.caps)
     rows.append(("quantum atoms", f"{cluster.n_quantum} ({core} core) and {caps} caps at the start"))
     calls = ceil(steps / saving.steps)
-    each = _seconds_of_engine(model.engine, cluster.to_atoms())
     words = f"{calls} and one for each carving" if mode == "dynamic" else "some tens at each load"
-    if each is None:
-        return [*rows, ("quantum calls", words)]
-    total = f", about {in_seconds(calls * each)} in all" if mode == "dynamic" else ""
-    return [*rows, ("quantum calls", f"{words}; about {in_seconds(each)} each{total}")]
+    atoms = cluster.to_atoms()
+    quantum = None if ranks is None else measured_quantum(model.engine, atoms)
+    each = seconds_of_call(without_journal(model.engine), atoms) if quantum is None else quantum.here
+    total = f", about {in_seconds(calls * each)} in all" if each and mode == "dynamic" else ""
+    rows.append(("quantum calls", words if each is None else f"{words}; about {in_seconds(each)} each{total}"))
+    if ranks is None:
+        return rows
+    if quantum is None:
+        return [*rows, *Forecast(ranks, host, None, "this engine has no calibration").rows()]
+    return [*rows, *Forecast(ranks, host, quantum, _no_overlap(mode, saving)).rows()]
+
+
+def _no_overlap(mode: str, saving: SavingSection) -> str:
+    """Why no quantum call can be made ahead; '' where it can."""
+    if mode != "dynamic":
+        return "a relaxation asks at positions that are not known beforehand"
+    if saving.scheme != "none":
+        return f"with `saving: {saving.scheme}` the positions of the next call are not known beforehand"
+    return ""
 
 
 def _seconds_of_host(model, crystal) -> float:
@@ -61,16 +83,3 @@ def _seconds_of_host(model, crystal) -> float:
         begin = perf_counter()
         host.run(5, pre=False)
         return (perf_counter() - begin) / 5
-
-
-def _seconds_of_engine(engine, atoms) -> float | None:
-    """One further evaluation; None where nobody knows."""
-    bare = without_journal(engine)
-    if isinstance(bare, CostedEngine):
-        return bare.calibrate(atoms)["estimated_seconds_per_evaluation"]
-    if engine.name != "lammps":
-        return None
-    bare.evaluate(atoms)
-    begin = perf_counter()
-    bare.evaluate(atoms)
-    return perf_counter() - begin
