@@ -196,7 +196,7 @@ class Model(Closing):
 
     @property
     def stretch(self) -> np.ndarray:
-        """A of the matching, shape=(3, 3); 1 without."""
+        """A of the matching, dimensionless, shape=(3, 3); 1 without."""
         return np.eye(3) if self.matching is None else self.matching.stretch
 
     @property
@@ -354,7 +354,9 @@ def _buffer(**buffer):
 
 
 def buffer_depth(cluster: Cluster) -> np.ndarray:
-    """How deep each quantum atom lies in the buffer: 0 on the core, 1 at its outermost atoms, shape=(n_quantum,)."""
+    """How deep each quantum atom lies in the buffer as a fraction: 0 on the core, 1 at its outermost atoms,
+    shape=(n_quantum,).
+    """
     from scipy.spatial import cKDTree
 
     positions = cluster.reference[: cluster.n_quantum]

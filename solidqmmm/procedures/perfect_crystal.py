@@ -105,6 +105,7 @@ class PerfectCrystal:
 
     @property
     def is_cubic(self) -> bool:
+        """Whether the space group is cubic."""
         return self.number >= 195
 
 
@@ -118,7 +119,7 @@ class Equilibrium:
         bulk_modulus_GPa: Under hydrostatic pressure, shape of the cell and ions free.
         length_error_percent: Standard error of the cell's lengths, from the residual of the fit.
         modulus_error_percent: The same of the bulk modulus.
-        ions: Displacements of the ions from the given cell's fractional positions, as coefficients.
+        ions: Displacements of the ions from the given cell's fractional positions, as coefficients, shape=(k,).
         warnings: What makes the numbers doubtful.
     """
 

@@ -33,7 +33,7 @@ class Records:
         self.fingerprint = fingerprint
 
     def read(self, name: str) -> dict[str, np.ndarray] | None:
-        """The arrays that were saved under `name`, or None."""
+        """The arrays that were saved under `name`, in their shapes, or None."""
         if self.folder is None:
             return None
         found = self._read(self.folder / f"{name}.npz") if is_root() else None

@@ -67,7 +67,11 @@ def require_embeddable(study: Study, perfect: Crystal, crystal: Crystal, partiti
 
 
 def require_whole_periodicity(pbc):
-    """ValueError for a crystal that is periodic along one or two directions only (`pbc`, shape=(3,))."""
+    """Nothing, if the crystal is periodic in all directions or in none (`pbc`, shape=(3,)).
+
+    Raises:
+        ValueError: If it is so along one or two only.
+    """
     if np.any(pbc) and not np.all(pbc):
         raise ValueError(
             "additive couplings need a host that is periodic in all directions or in none: put vacuum into the cell of "

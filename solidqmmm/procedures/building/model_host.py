@@ -73,7 +73,7 @@ class WholeHost(OwnHost):
         self.host.close()
 
     def exact(self) -> tuple[np.ndarray, float]:
-        """See `OwnHost`."""
+        """Forces in eV/angstrom, shape=(n, 3), and energy in eV; see `OwnHost`."""
         positions = self.host.positions()
         self.qmmm.host.set_positions(positions)
         forces, energy = self.qmmm.forces(), self.qmmm.energy()

@@ -15,7 +15,7 @@ from solidqmmm.system.partition import BUFFER, CORE, HOST, Partition
 
 
 def within_radius(crystal: Crystal, centre, radius: float) -> np.ndarray:
-    """Atoms within `radius` (angstrom) of the point `centre`, ascending indices.
+    """Indices of the atoms within `radius` (angstrom) of the point `centre`, ascending, shape=(m,).
 
     Raises:
         RegionError: If the sphere is so large that it meets its own periodic image.
@@ -25,7 +25,13 @@ def within_radius(crystal: Crystal, centre, radius: float) -> np.ndarray:
 
 
 def within_line(crystal: Crystal, point, direction, radius: float) -> np.ndarray:
-    """Atoms within `radius` (angstrom) of the line through `point` along `direction` (a dislocation, a crack front).
+    """Indices of the atoms within `radius` (angstrom) of a line (a dislocation, a crack front), ascending, shape=(m,).
+
+    Args:
+        crystal: The crystal.
+        point: A point of the line in angstrom, shape=(3,).
+        direction: Along it, of any length, shape=(3,).
+        radius: In angstrom.
 
     Raises:
         RegionError: If the cylinder is so thick that it meets its own periodic image.
@@ -37,7 +43,7 @@ def within_line(crystal: Crystal, point, direction, radius: float) -> np.ndarray
 
 
 def by_property(crystal: Crystal, name: str, above: float | None = None, below: float | None = None) -> np.ndarray:
-    """Atoms whose per-atom array `name` lies above and/or below the given bounds.
+    """Indices of the atoms whose per-atom array `name` lies above and/or below the given bounds, ascending, shape=(m,).
 
     Raises:
         RegionError: If the crystal carries no such array.
@@ -54,14 +60,17 @@ def by_property(crystal: Crystal, name: str, above: float | None = None, below: 
 
 
 def bonded_to_point(crystal: Crystal, point, element: str, rules: BondRules) -> np.ndarray:
-    """Atoms that an atom of `element` at `point` would be bonded to: the neighbours of a vacancy."""
+    """Indices of the atoms that an atom of `element` at `point` (angstrom, shape=(3,)) would be bonded to, shape=(m,).
+
+    Around a vacancy these are its neighbours.
+    """
     probe = crystal.with_extra(element, point)
     bonds = local_bonds(probe, [len(crystal)], rules).of([len(crystal)])
     return np.unique(bonds.j)
 
 
 def grown_by_hops(crystal: Crystal, atoms, hops: int, rules: BondRules) -> np.ndarray:
-    """`atoms` and everything within `hops` bonds of them, ascending indices."""
+    """`atoms` and everything within `hops` bonds of them, ascending indices, shape=(m,)."""
     chosen = np.unique(np.asarray(atoms, dtype=int))
     if hops == 0 or len(chosen) == 0:
         return chosen
@@ -72,7 +81,7 @@ def grown_by_hops(crystal: Crystal, atoms, hops: int, rules: BondRules) -> np.nd
 
 
 def grown_by_radius(crystal: Crystal, atoms, radius: float) -> np.ndarray:
-    """`atoms` and everything within `radius` (angstrom) of any of them, ascending indices."""
+    """`atoms` and everything within `radius` (angstrom) of any of them, ascending indices, shape=(m,)."""
     chosen = np.unique(np.asarray(atoms, dtype=int))
     _require_room(crystal, radius)
     points = unwrapped(crystal.positions[chosen], crystal.positions[chosen[0]], crystal.cell, crystal.pbc)

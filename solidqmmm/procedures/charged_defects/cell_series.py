@@ -81,7 +81,7 @@ class CellOutcome:
     potentials: SitePotentials | None = None
 
     def record(self) -> dict[str, np.ndarray]:
-        """The arrays that a record keeps."""
+        """The fields as arrays by name, in their units and shapes, as a record keeps them."""
         arrays = {key: np.asarray(value) for key, value in vars(self).items() if key != "potentials"}
         if self.potentials is not None:
             arrays |= {f"at_{key}": value for key, value in vars(self.potentials).items() if key != "planar"}
@@ -90,7 +90,7 @@ class CellOutcome:
 
     @classmethod
     def from_record(cls, arrays: dict[str, np.ndarray]) -> CellOutcome:
-        """The inverse of `record`."""
+        """The inverse of `record`: fields from arrays by name, in their units and shapes."""
         plain = {key: value if value.ndim else value.item() for key, value in arrays.items()}
         at = {key[3:]: plain.pop(key) for key in list(plain) if key.startswith("at_")}
         planar = {int(key[6:]): tuple(plain.pop(key)) for key in list(plain) if key.startswith("plane_")}

@@ -34,6 +34,9 @@ def model_dielectric(model, ions: str) -> tuple[np.ndarray | None, str]:
     Args:
         model: A `procedures.build.Model`.
         ions: 'fixed' or 'relaxed'.
+
+    Returns:
+        Relative permittivity, shape=(3, 3), or None; words.
     """
     if model.engine_alone:
         return None, "an engine alone does not tell it: give `dielectric`"
@@ -86,7 +89,7 @@ class HostResponse:
 
 
 def host_dielectric(unit, potential, *, ions: bool = True) -> tuple[np.ndarray, np.ndarray | None]:
-    """High-frequency and static dielectric tensor of a host's crystal, shape=(3, 3).
+    """High-frequency and static relative permittivity of a host's crystal, shape=(3, 3).
 
     Arguments and errors are those of `host_response`; the static tensor is None without `ions`.
     """

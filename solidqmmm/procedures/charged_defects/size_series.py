@@ -117,7 +117,11 @@ def extrapolate_table(table: EnergyTable, charge: float, dielectric, **options) 
 
 
 def require_one_defect(cells, charge: float):
-    """ValueError unless all cells hold one defect of this charge, and it has one."""
+    """Nothing, if all cells hold one defect of this charge (e), and it has one.
+
+    Raises:
+        ValueError: For a charge of zero, or cells of different charges.
+    """
     if charge == 0:
         raise ValueError(
             "`charge` is 0: a neutral defect does not interact with its images by 1/L, so nothing needs correcting; take "
@@ -135,7 +139,11 @@ def require_one_defect(cells, charge: float):
 
 
 def require_sizes(cells, inverse, request: FitRequest):
-    """ValueError unless there are enough cells of different size for what is asked."""
+    """Nothing, if there are enough cells of different size for what is asked.
+
+    Raises:
+        ValueError: If there are too few, or two of the same size.
+    """
     for i, first in enumerate(cells):
         for j in range(i + 1, len(cells)):
             same = abs(cells[j].volume / first.volume - 1) < 3 * _SAME_SIZE
@@ -159,7 +167,11 @@ def require_sizes(cells, inverse, request: FitRequest):
 
 
 def require_differences(cells, inverse, A: float, bulk_subtracted: bool):
-    """ValueError where the energies grow with the number of atoms, as total energies do."""
+    """Nothing, unless the energies grow with the number of atoms, as total energies do.
+
+    Raises:
+        ValueError: If they do.
+    """
     n = np.array([c.n_atoms for c in cells], dtype=float)
     E = np.array([c.energy for c in cells])
     if len(cells) < 2 or np.ptp(n) == 0:

@@ -70,6 +70,7 @@ class CrackLoad:
         return self.crack.load(**{self.measure: self.value})
 
     def begin(self, run):
+        """Nothing: the load is on the crystal that the run begins with."""
         pass
 
     def act(self, step: int, run):
@@ -93,7 +94,9 @@ class CrackLoad:
         self.value = wanted
 
     def state(self) -> dict:
+        """The load, where the tip was, and the work done so far, for a checkpoint."""
         return {"value": self.value, "tip_x": self.tip_x, "work_eV": self.work_eV}
 
     def restore(self, state: dict):
+        """Takes up the state of a checkpoint."""
         self.value, self.tip_x, self.work_eV = state["value"], state["tip_x"], state["work_eV"]

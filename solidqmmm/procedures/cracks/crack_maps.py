@@ -34,6 +34,7 @@ class CrackMaps:
         self._edges = ()
 
     def begin(self, run):
+        """Lays the grid over the crystal of the run."""
         reference = run.host.crystal.positions
         self._edges = tuple(
             np.arange(reference[:, axis].min() - self.spacing, reference[:, axis].max() + 2 * self.spacing, self.spacing)
@@ -44,6 +45,7 @@ class CrackMaps:
             self._sums = {name: np.zeros(shape) for name in ("atoms", "mobile", "heat", *_COMPONENTS)}
 
     def act(self, step: int, run):
+        """Takes a sample, after the step from which samples count."""
         if step <= self.after_step:
             return
         host = run.host
@@ -74,9 +76,11 @@ class CrackMaps:
         return found
 
     def state(self) -> dict:
+        """The sums over the samples so far, for a checkpoint."""
         return dict(self._sums)
 
     def restore(self, state: dict):
+        """Takes up the state of a checkpoint."""
         self._sums = {name: np.array(value) for name, value in state.items()}
 
 

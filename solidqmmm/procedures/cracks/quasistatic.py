@@ -111,6 +111,9 @@ class QuasistaticCrack:
         follow_tip: Whether the far field is centred on the present tip; else it stays where the crack began.
         records: Where states are saved, and read from where they are there already; `Records(None, "")` keeps none.
         progress: Called as progress(done, total, message).
+
+    Raises:
+        ValueError: If other atoms are frozen in the live crystal than the crack holds.
     """
 
     def __init__(
@@ -341,7 +344,11 @@ def quasistatic(
 
 
 def path(system: CrackSystem, measure: str, values, increment: float | None = None) -> np.ndarray:
-    """Loads from value to value in steps no larger than `increment`, shape=(n,)."""
+    """Loads from value to value in steps no larger than `increment`, in the unit of `measure`, shape=(n,).
+
+    Raises:
+        ValueError: For an increment that is not positive.
+    """
     if increment is None:
         increment = 0.02 * _griffith(system, measure)
     if increment <= 0:

@@ -42,9 +42,11 @@ class TipHistory:
             self._look(0, 0.0, qmmm)
 
     def begin(self, run):
+        """Nothing: the first row is that of the first step."""
         del run
 
     def act(self, step: int, run):
+        """Looks for the tip, writes its row, and stops the run where it comes too near to the boundary."""
         found = self._look(step, run.time_ps, run.qmmm)
         if found is None:
             return
@@ -75,9 +77,11 @@ class TipHistory:
         return found
 
     def state(self) -> dict:
+        """Rows, snapshots and the times of those to come, for a checkpoint."""
         return {"rows": list(self.rows), "snapshots": list(self.snapshots), "due": list(self._due)}
 
     def restore(self, state: dict):
+        """Takes up the state of a checkpoint."""
         self.rows, self.snapshots = list(state["rows"]), list(state["snapshots"])
         self._due = list(state["due"])
 

@@ -135,7 +135,7 @@ class TipRegion:
 
     @property
     def core(self) -> np.ndarray:
-        """Indices of the core's atoms, ascending."""
+        """Indices of the core's atoms, ascending, shape=(n_core,)."""
         return np.flatnonzero(self._core)
 
     def counts(self) -> dict:

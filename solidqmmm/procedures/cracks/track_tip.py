@@ -56,6 +56,9 @@ class TipTracker:
         link: Distance within which broken bonds hang together, angstrom; by default 1.5 times that of successive bonds that
             the crack cuts.
         slices: Into how many slices the front is cut; its periods by default.
+
+    Raises:
+        ValueError: If no bond crosses the crack plane.
     """
 
     def __init__(
@@ -111,11 +114,13 @@ class TipTracker:
         return float(np.diff(np.unique(np.round(self._cut_x, 2))).max())
 
     def broken_bonds(self, positions) -> np.ndarray:
-        """Which bonds are longer than they may be, shape=(m,)."""
+        """Which bonds are longer than they may be at `positions` in angstrom, booleans, shape=(m,)."""
         return self._lengths(positions) > self.factor * self.lengths
 
     def cut_bonds(self, reach: float) -> np.ndarray:
-        """Bonds across the crack plane within `reach` (angstrom) of where the tip began, from behind to ahead."""
+        """Indices of the bonds across the crack plane within `reach` (angstrom) of where the tip began, from behind to
+        ahead, shape=(k,).
+        """
         x = self.middles[:, 0] - self.system.tip[0]
         near = np.flatnonzero(self.cut & (np.abs(x) < reach))
         return near[np.argsort(x[near], kind="stable")]

@@ -45,7 +45,11 @@ NOTEWORTHY_NONLINEARITY_PERCENT = 1.0
 
 
 def checked_amplitudes(amplitudes: tuple[float, ...] | None) -> tuple[float, ...] | None:
-    """The amplitudes of a series, if they are fit for one; ValueError as `physics.strain_fit.require_amplitudes`."""
+    """The amplitudes of a series, if they are fit for one.
+
+    Raises:
+        ValueError: If there is none, and as `physics.elastic.strain_fit.require_amplitudes`.
+    """
     if amplitudes is None:
         return None
     if not amplitudes:
@@ -55,7 +59,11 @@ def checked_amplitudes(amplitudes: tuple[float, ...] | None) -> tuple[float, ...
 
 
 def checked_order(fit_order: int, info: ValidationInfo) -> int:
-    """The highest power of a fit, if the amplitudes can bear it; ValueError as `physics.strain_fit.require_amplitudes`."""
+    """The highest power of a fit, if the amplitudes can bear it.
+
+    Raises:
+        ValueError: If it is below 1, and as `physics.elastic.strain_fit.require_amplitudes`.
+    """
     if fit_order < 1:
         raise ValueError(f"a fit_order of at least 1 (linear) is expected, got {fit_order}")
     asked = info.data.get("amplitudes", ())  # missing where they are wrong themselves

@@ -76,7 +76,7 @@ class StrainedState:
     Attributes:
         deformation: The deformation.
         stress: Second Piola-Kirchhoff stress with relaxed ions in eV/angstrom^3, shape=(3, 3).
-        stress_clamped: The same with the ions at the affine image of the reference.
+        stress_clamped: The same with the ions at the affine image of the reference, shape=(3, 3).
         inner: F^-1 x - X of the relaxed ions in angstrom, shape=(n, 3); None in an image by symmetry whose atoms are not
             told.
         forces: F^T f, the forces left in eV/angstrom, shape=(n, 3); None likewise.
@@ -279,7 +279,10 @@ def _strained(crystal, reference: Reference, member: Deformation, before, fmax) 
 
 
 def foreseen(before: list[StrainedState], amplitude: float) -> np.ndarray:
-    """Inner displacements at an amplitude, by the polynomial through the reference and the last two states, shape=(n, 3)."""
+    """Inner displacements in angstrom at an amplitude, shape=(n, 3).
+
+    By the polynomial through the reference and the last two states.
+    """
     nodes = [(0.0, np.zeros_like(before[-1].inner))]
     nodes += [(state.deformation.amplitude, state.inner) for state in before[-2:]]
     total = np.zeros_like(before[-1].inner)

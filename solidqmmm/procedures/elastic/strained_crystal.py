@@ -40,17 +40,34 @@ class StrainedCrystal(Protocol):
     n_force_evaluations: int
     n_qm_calls: int
 
-    def place(self, positions, cell): ...
+    def place(self, positions, cell):
+        """Puts the atoms at `positions`, angstrom, shape=(n, 3), into the `cell`, rows in angstrom, shape=(3, 3)."""
+        ...
 
-    def positions(self) -> np.ndarray: ...
+    def positions(self) -> np.ndarray:
+        """Present positions in angstrom, shape=(n, 3)."""
+        ...
 
-    def stress(self) -> np.ndarray: ...
+    def stress(self) -> np.ndarray:
+        """Cauchy stress in eV/angstrom^3, tension positive, shape=(3, 3)."""
+        ...
 
-    def forces(self) -> np.ndarray: ...
+    def forces(self) -> np.ndarray:
+        """Forces in eV/angstrom, shape=(n, 3)."""
+        ...
 
-    def max_force(self) -> float: ...
+    def max_force(self) -> float:
+        """Largest norm of a force in eV/angstrom."""
+        ...
 
-    def relax(self, fmax: float, target: float | None = None) -> float: ...
+    def relax(self, fmax: float, target: float | None = None) -> float:
+        """Relaxes the ions in the present cell, towards the force `target` where that costs nothing, at least to `fmax`
+        (eV/angstrom).
+
+        Returns:
+            The largest force left in eV/angstrom.
+        """
+        ...
 
     def __enter__(self): ...
 
@@ -121,10 +138,12 @@ class HybridCrystal:
 
     @property
     def n_force_evaluations(self) -> int:
+        """Force evaluations of the whole crystal so far."""
         return self._counter.calls
 
     @property
     def n_qm_calls(self) -> int:
+        """Evaluations by the quantum engine so far."""
         quantum = getattr(self.qmmm.coupling, "quantum", None)
         return 0 if quantum is None else quantum.evaluations
 
@@ -216,6 +235,7 @@ class EngineCrystal:
 
     @property
     def n_force_evaluations(self) -> int:
+        """Evaluations by the engine so far: it computes the whole crystal."""
         return self.n_qm_calls
 
     def place(self, positions, cell):

@@ -30,7 +30,8 @@ def space_group_operations(crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:
 
 
 def conventional_cell(crystal: Crystal) -> tuple[int, np.ndarray]:
-    """Number of the space group, and the conventional cell in the standard setting, not turned, rows in angstrom.
+    """Number of the space group, and the conventional cell in the standard setting, not turned, rows in angstrom,
+    shape=(3, 3).
 
     Of more than 20,000 atoms, or where spglib finds nothing: space group 1 and the cell as it is.
     """
@@ -74,7 +75,11 @@ def defect_operations(model, positions, cell, *, perfect: bool = False) -> tuple
 
 
 def crystal_operations(model, crystal: Crystal, positions, cell) -> tuple[np.ndarray, np.ndarray]:
-    """Operations of a whole cell of a model's crystal that still hold at `positions`; as `defect_operations`."""
+    """Operations of a whole cell of a model's crystal that still hold at `positions`, angstrom, shape=(n, 3).
+
+    Returns:
+        Rotations, shape=(m, 3, 3), and permutations of the atoms, shape=(m, n), as `defect_operations`.
+    """
     rotations, translations = space_group_operations(crystal)
     D = np.linalg.solve(crystal.cell, cell)
     kinds = np.column_stack([crystal.numbers, _moments(model, len(crystal))])

@@ -49,9 +49,11 @@ class EnergyLedger:
             self._start = {"kinetic": qmmm.host.kinetic_energy(), "potential": host_potential(qmmm)}
 
     def begin(self, run):
+        """Nothing: the first row is that of the first step."""
         del run
 
     def act(self, step: int, run):
+        """Takes a row."""
         del step
         self.take(run)
 
@@ -74,7 +76,9 @@ class EnergyLedger:
         self.rows.append(row)
 
     def state(self) -> dict:
+        """Rows, and the energies that they start from, for a checkpoint."""
         return {"rows": list(self.rows), "start": self._start}
 
     def restore(self, state: dict):
+        """Takes up the state of a checkpoint."""
         self.rows, self._start = list(state["rows"]), state["start"]

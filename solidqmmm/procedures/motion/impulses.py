@@ -80,7 +80,11 @@ class Respa:
 
 
 def require_correction(run, name: str):
-    """ValueError for the host alone, which has nothing to save."""
+    """Nothing, unless the host is alone, which has no calls to save.
+
+    Raises:
+        ValueError: If it is.
+    """
     if run.meter is None:
         raise ValueError(
             f"the stepper '{name}' saves quantum calls, and the host alone makes none: leave it out"

@@ -60,6 +60,12 @@ class Stadium(NVE):
         self._host, self._taken, self._fixes = None, 0.0, []
 
     def begin(self, host):
+        """Grades the damping into groups of the host's mobile atoms, and sets up the integrator.
+
+        Raises:
+            ValueError: For a damping that is not given for each atom, is on frozen atoms only, or is too strong for the
+                time step; for more groups than LAMMPS has room for.
+        """
         self._taken, self._fixes = 0.0, []
         if self.gammas.shape != (len(host),):
             raise ValueError(
@@ -94,6 +100,7 @@ class Stadium(NVE):
             host.group(name, np.flatnonzero(labels == level))
 
     def seed(self, host, seed: int):
+        """Sets up friction and noise anew, with random numbers of this seed, and the count of their work."""
         self._close(host)
         T, time = self.temperature_K, host.session.scale["time"]
         for name, gamma, own in zip(self._fixes, self.values, self._seeds(seed), strict=True):
@@ -126,13 +133,16 @@ class Stadium(NVE):
         return self._taken + float(np.sum(tallies)) * host.session.scale["energy"]
 
     def state(self) -> dict:
+        """The work of the thermostat so far in eV, for a checkpoint."""
         return {"taken_eV": self._taken if self._host is None else self.work(self._host)}
 
     def restore(self, state: dict):
+        """Takes up the state of a checkpoint."""
         remove(self._host, COUNT, *self._fixes)
         self._taken = float(state["taken_eV"])
 
     def end(self, host):
+        """Takes its fixes and groups off the host."""
         self._close(host)
         super().end(host)
         present = host.session.lmp.available_ids("group")

@@ -39,11 +39,13 @@ class TemperatureProfile:
         self._edges: np.ndarray | None = None
 
     def begin(self, run):
+        """Chooses the bins, wide enough for the crystal of the run."""
         if self._edges is None:  # no distance in the crystal is larger than its diagonal
             farthest = 1.2 * np.linalg.norm(np.ptp(run.host.crystal.positions, axis=0)) + self.bin_width
             self._edges = np.arange(0.0, farthest + self.bin_width, self.bin_width)
 
     def act(self, step: int, run):
+        """Takes a sample, after the step from which samples count."""
         if step <= self.after_step:
             return
         centre = self.centre(run) if callable(self.centre) else self.centre
@@ -61,6 +63,7 @@ class TemperatureProfile:
         return mean_profile(self._temperatures, self._atoms, self._edges)
 
     def state(self) -> dict:
+        """Bins and samples so far, for a checkpoint."""
         edges = np.empty(0) if self._edges is None else self._edges
         shape = (len(self._atoms), max(len(edges) - 1, 0))
         return {
@@ -70,5 +73,6 @@ class TemperatureProfile:
         }
 
     def restore(self, state: dict):
+        """Takes up the state of a checkpoint."""
         self._edges = np.asarray(state["edges"]) if len(state["edges"]) else None
         self._temperatures, self._atoms = list(state["temperatures"]), list(state["atoms"])

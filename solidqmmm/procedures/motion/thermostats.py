@@ -63,21 +63,27 @@ class NVE:
         self.settings = {"ensemble": self.ensemble, "temperature_K": None}
 
     def begin(self, host):
+        """Sets up the integrator of the mobile atoms."""
         host.command(f"fix {MOVE} mobile nve")
 
     def seed(self, host, seed: int):
+        """Nothing: there is no noise."""
         del host, seed
 
     def work(self, host) -> float | None:
+        """None: nothing works on the atoms."""
         del host
 
     def state(self) -> dict:
+        """Empty."""
         return {}
 
     def restore(self, state: dict):
+        """Nothing to take up."""
         pass
 
     def end(self, host):
+        """Takes its fixes off the host."""
         remove(host, NOISE, BARE, MOVE)
 
 
@@ -98,6 +104,7 @@ class NoseHoover(NVE):
         }  # fmt: skip
 
     def begin(self, host):
+        """Sets up the integrator with its chain of thermostats."""
         T, damping = self.temperature_K, self._damping(host)
         host.command(f"fix {MOVE} mobile nvt temp {T:.16g} {T:.16g} {damping:.16g}")
         host.command(f"fix_modify {MOVE} temp solidqmmm_T")
@@ -117,11 +124,13 @@ class Langevin(NoseHoover):
     ensemble, noisy, restarts = "langevin", True, False
 
     def begin(self, host):
+        """Sets up the integrator, and keeps the forces before friction and noise are added, for the trajectory."""
         NVE.begin(self, host)
         # The forces before friction and noise are added, for the trajectory.
         host.command(f"fix {BARE} mobile store/force")
 
     def seed(self, host, seed: int):
+        """Sets up friction and noise anew, with random numbers of this seed."""
         remove(host, NOISE)
         T, zero = self.temperature_K, "no" if len(host.frozen) else "yes"
         host.command(f"fix {NOISE} mobile langevin {T:.16g} {T:.16g} {self._damping(host):.16g} {seed} zero {zero}")

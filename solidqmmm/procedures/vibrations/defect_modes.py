@@ -42,7 +42,8 @@ class CrystalAtRest:
     """The hybrid crystal at its minimum, and its Hessian there.
 
     Attributes:
-        positions, cell: In angstrom.
+        positions: In angstrom, shape=(n, 3).
+        cell: Rows in angstrom, shape=(3, 3).
         max_force: Largest force there, eV/angstrom.
         hessian: The Hessian.
         rotations, permutations: Point operations that it has, shape=(m, 3, 3) and (m, n).
@@ -119,7 +120,9 @@ def crystal_at_rest(
 
 
 def core_atoms(model) -> np.ndarray:
-    """What is condensed on: the quantum core, without `qm` the region's core, without both the defect and its neighbours.
+    """Indices of what is condensed on, shape=(q,).
+
+    The quantum core; without `qm` the region's core; without both the defect and its neighbours.
 
     Raises:
         ValueError: If the study has neither region nor defect.
@@ -205,6 +208,9 @@ def modes_outside(method: str, crystal: PartitionedCrystal, bands_THz) -> Modes:
         method: 'dynamic' or 'full'.
         crystal: Force constants, masses and core.
         bands_THz: Of the perfect host, shape=(b, 2).
+
+    Raises:
+        ValueError: For another method.
     """
     if method not in ("dynamic", "full"):
         raise ValueError(f"`method` must be 'dynamic' or 'full', got {method!r}")

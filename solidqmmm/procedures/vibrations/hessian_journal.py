@@ -40,10 +40,12 @@ class HessianPlan:
 
     @property
     def n_colours(self) -> int:
+        """Number of groups of atoms that are displaced together."""
         return int(self.colours.max()) + 1
 
     @property
     def evaluations(self) -> int:
+        """Number of force evaluations that the whole Hessian takes."""
         return 1 + 2 * self.n_probes + 6 * self.n_colours
 
 
@@ -108,7 +110,7 @@ class HessianJournal:
         return plan
 
     def read(self, colour: int, n_entries: int) -> tuple[np.ndarray, float] | None:
-        """Blocks and leak of one group, or None."""
+        """Blocks of one group in eV/angstrom^2, shape=(n_entries, 3, 3), and its leak in eV/angstrom^2, or None."""
         record = self._read(f"group_{colour:05d}.npz") if self.resumed else None
         if record is None or str(record["key"]) != self.key or record["blocks"].shape != (n_entries, 3, 3):
             return None

@@ -77,7 +77,8 @@ class Perturbation:
 
     Attributes:
         defect: The difference, for Green's functions.
-        atoms: The perturbed sites' atoms in the crystal with the defect (-1 for the vacant site), added ones last.
+        atoms: The perturbed sites' atoms in the crystal with the defect (-1 for the vacant site), added ones last,
+            shape=(p + a,).
         left_out: Largest |dK| of a site that was left out, eV/angstrom^2.
         others: Atoms that were asked for and are not perturbed, shape=(o,).
         other_sites: Their sites, shape=(o, 4).
@@ -184,7 +185,11 @@ def perturbation(
     tolerance: float = TOLERANCE,
     most_sites: int = MOST_SITES,
 ) -> Perturbation:
-    """Where the model's crystal differs from the perfect lattice; see `infinite_modes` for arguments and errors."""
+    """Where the model's crystal differs from the perfect lattice; see `infinite_modes` for arguments and errors.
+
+    Raises:
+        ValueError: If nothing differs from the perfect crystal.
+    """
     require_room(rest.hessian.host.force_range, model.perfect)
     perfect = model.perfect
     masses, centre = np.asarray(masses, dtype=float), _centre(model)

@@ -133,7 +133,7 @@ class Isotopes:
         return {symbol: self.everywhere.get(symbol, float(atomic_masses[atomic_numbers[symbol]])) for symbol in symbols}
 
     def one_by_one(self, numbers) -> Iterator[tuple[str, np.ndarray, Isotopes]]:
-        """Each isotope by itself: a label, its atoms, and all the others without it.
+        """Each isotope by itself: a label, the indices of its atoms, shape=(m,), and all the others without it.
 
         An element's isotope leaves its natural mass behind, that of named sites the mass that the element has elsewhere.
         """

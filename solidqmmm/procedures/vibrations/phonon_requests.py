@@ -57,7 +57,11 @@ def require_possible(model, *, method: str, infinite_host: bool, isotopes) -> No
 
 
 def require_room(reach: float, perfect) -> None:
-    """RegionError if forces that reach so far (angstrom) make a defect act upon its own images in a supercell."""
+    """Nothing, unless forces that reach so far (angstrom) make a defect act upon its own images in a supercell.
+
+    Raises:
+        RegionError: If they do.
+    """
     narrowest = perfect.widths.min()
     if 2 * reach >= narrowest:
         raise RegionError(

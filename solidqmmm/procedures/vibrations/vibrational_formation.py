@@ -79,7 +79,10 @@ def perfect_frequencies(model, isotopes: Isotopes) -> np.ndarray:
 
 
 def perfect_masses(model, isotopes: Isotopes) -> np.ndarray:
-    """Masses in amu of the perfect supercell: those of named sites where the same atom is there without the defect."""
+    """Masses in amu of the perfect supercell, shape=(n,).
+
+    Those of named sites count where the same atom is there without the defect.
+    """
     numbers = model.perfect.numbers
     masses = Isotopes(isotopes.everywhere).masses(numbers)
     for group in isotopes.named:
