@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from solidqmmm.engines.guarded import guarded
 from solidqmmm.engines.protocols import Engine
 from solidqmmm.system.lammps_lines import require_command, require_plain, require_style
 
@@ -26,10 +27,25 @@ _OURS = ("txt", "log", "communicator")
 _BASIS_NAME = re.compile(r"[A-Za-z0-9][\w+*(),. -]*")
 
 
-class GPAWSettings(BaseModel):
-    """`qm: {engine: gpaw, ...}`. Fields are those of `GPAWEngine`; `extra` holds further keywords of GPAW."""
+class _Settings(BaseModel):
+    """What every engine has."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    timeout_s: float | None = Field(None, gt=0, description="seconds that one calculation may take; without end by default")
+
+    def made(self, *, log_dir=None, search_dirs=()) -> Engine:
+        """The engine, watched over (`guarded`)."""
+        return guarded(self.build(log_dir=log_dir, search_dirs=search_dirs), self.timeout_s, log_dir)
+
+    def _own(self, *left_out: str) -> dict:
+        """The fields that are the engine's arguments."""
+        return self.model_dump(exclude={"engine", "timeout_s", *left_out})
+
+
+class GPAWSettings(_Settings):
+    """`qm: {engine: gpaw, ...}`. Fields are those of `GPAWEngine`; `extra` holds further keywords of GPAW."""
+
     FEELS_CHARGES: ClassVar[bool] = True
 
     engine: Literal["gpaw"]
@@ -63,20 +79,23 @@ class GPAWSettings(BaseModel):
         return extra
 
     def build(self, *, log_dir=None, search_dirs=()) -> Engine:  # noqa: ARG002 - one signature for all engines
-        """The engine; its text log goes to `log_dir`/gpaw.txt."""
+        """The engine; its text log goes to `log_dir`/gpaw.txt.
+
+        Raises:
+            ValueError: If `extra` repeats a key, or GPAW does not accept the settings.
+        """
         from solidqmmm.engines.gpaw import GPAWEngine
 
-        keywords = self.model_dump(exclude={"engine", "extra"}) | {"charge": self.charge or 0.0}
+        keywords = self._own("extra") | {"charge": self.charge or 0.0}
         doubled = sorted(set(self.extra) & set(keywords))
         if doubled:
             raise ValueError(f"`qm.extra` repeats {', '.join(doubled)}: say it once, directly under `qm`")
         return GPAWEngine(**keywords, **self.extra, log=Path(log_dir) / "gpaw.txt" if log_dir is not None else None)
 
 
-class PySCFSettings(BaseModel):
+class PySCFSettings(_Settings):
     """`qm: {engine: pyscf, ...}`. Fields are those of `PySCFEngine`."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     FEELS_CHARGES: ClassVar[bool] = True
 
     engine: Literal["pyscf"]
@@ -104,13 +123,11 @@ class PySCFSettings(BaseModel):
         from solidqmmm.engines.pyscf import PySCFEngine
 
         log = Path(log_dir) / "pyscf.txt" if log_dir is not None else None
-        return PySCFEngine(**self.model_dump(exclude={"engine"}) | {"charge": self.charge or 0.0}, log=log)
+        return PySCFEngine(**self._own() | {"charge": self.charge or 0.0}, log=log)
 
 
-class LammpsSettings(BaseModel):
+class LammpsSettings(_Settings):
     """`qm: {engine: lammps, ...}`. Fields are those of `Potential`."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     engine: Literal["lammps"]
     pair_style: str
@@ -140,14 +157,14 @@ class LammpsSettings(BaseModel):
         from solidqmmm.engines.lammps import LammpsEngine
         from solidqmmm.system.potential import Potential
 
-        fields = self.model_dump(exclude={"engine"})
+        fields = self._own()
         if log_dir is not None:
             Path(log_dir).mkdir(parents=True, exist_ok=True)
         potential = Potential(**fields, search_dirs=tuple(map(str, search_dirs)))
         return LammpsEngine(potential, log=Path(log_dir) / "lammps_qm.log" if log_dir is not None else None)
 
 
-class ASESettings(BaseModel):
+class ASESettings(_Settings):
     """`qm: {engine: ase, calculator: 'module:Class', arguments: {...}}`.
 
     Keywords of the calculator may also stand directly under `qm`; they are then checked against the
@@ -163,7 +180,7 @@ class ASESettings(BaseModel):
 
     @model_validator(mode="after")
     def _no_near_misses(self):
-        known = ("engine", "calculator", "arguments", "references")
+        known = ("engine", "calculator", "arguments", "references", "timeout_s")
         for key in self.model_extra or {}:
             if near := get_close_matches(key, known, n=1, cutoff=0.75):
                 raise ValueError(
@@ -182,13 +199,12 @@ class ASESettings(BaseModel):
         )
 
 
-class ClassicalFieldSettings(BaseModel):
+class ClassicalFieldSettings(_Settings):
     """`qm: {engine: classical_field, ...}`: charges and polarizable points in place of electrons, no quantum mechanics.
 
     It answers in milliseconds what an additive coupling asks of an engine: for tests, tutorials and trying a study out.
     """
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     FEELS_CHARGES: ClassVar[bool] = True
 
     engine: Literal["classical_field"]
@@ -206,8 +222,8 @@ class ClassicalFieldSettings(BaseModel):
         """The engine; the inner one is built as on its own."""
         from solidqmmm.engines.classical_field import ClassicalFieldEngine
 
-        inner = None if self.inner is None else self.inner.build(log_dir=log_dir, search_dirs=search_dirs)
-        return ClassicalFieldEngine(**self.model_dump(exclude={"engine", "inner"}), inner=inner)
+        inner = None if self.inner is None else self.inner.made(log_dir=log_dir, search_dirs=search_dirs)
+        return ClassicalFieldEngine(**self._own("inner"), inner=inner)
 
 
 SETTINGS = {
@@ -254,7 +270,7 @@ def make_engine(settings: dict, *, log_dir=None, search_dirs=()) -> Engine:
     Raises:
         ValueError: For a wrong section.
     """
-    return parse_settings(settings).build(log_dir=log_dir, search_dirs=search_dirs)
+    return parse_settings(settings).made(log_dir=log_dir, search_dirs=search_dirs)
 
 
 def make_journaled_engine(settings: dict, *, journal=None, log_dir=None, search_dirs=()) -> Engine:

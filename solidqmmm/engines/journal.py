@@ -13,6 +13,7 @@ import numpy as np
 from ase import Atoms
 
 from solidqmmm.engines.closing import Closing
+from solidqmmm.engines.guarded import not_finite
 from solidqmmm.engines.npz_file import DAMAGED, read_npz, write_npz
 from solidqmmm.engines.protocols import (
     Engine,
@@ -61,10 +62,12 @@ class JournaledEngine(Closing):
 
     @property
     def name(self) -> str:
+        """The engine's."""
         return self.engine.name
 
     @property
     def provides_stress(self) -> bool:
+        """The engine's."""
         return self.engine.provides_stress
 
     def evaluate(self, atoms: Atoms, *, stress: bool = False) -> Evaluation:
@@ -87,7 +90,7 @@ class JournaledEngine(Closing):
             return replace(found, info={**found.info, "journal": "read"})
         started = perf_counter()
         evaluation = compute()
-        if not (np.isfinite(evaluation.energy) and np.isfinite(evaluation.forces).all()):
+        if not_finite(evaluation):
             return evaluation  # whoever asked refuses it; kept, it would come back for ever
         evaluation = replace(evaluation, info={"seconds": perf_counter() - started, **evaluation.info})
         self.evaluations += 1
@@ -135,6 +138,7 @@ class JournaledEngine(Closing):
         return self.engine.describe()
 
     def close(self):
+        """Closes the engine."""
         self.engine.close()
 
 

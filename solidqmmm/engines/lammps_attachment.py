@@ -97,6 +97,9 @@ class Attachment:
                 f"the correction gave a force that is not finite on host atom {int(correction.atoms[bad])}: "
                 "look at the engine's log"
             )
+        for word, value in (("an energy", given.energy), ("a virial", given.virial)):
+            if value is not None and not np.isfinite(value).all():
+                raise EngineError(f"the correction gave {word} that is not finite: look at the engine's log")
         external[local] = (given.forces[mine] @ Q) / scale
         session.lmp.fix_external_set_energy_global(self.fix, (given.energy or 0.0) / scale)
         if given.virial is not None:
