@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 # Logs of engines that are made with the model, or that failed before the first evaluation.
 _LOGS = (".log", ".txt")
+_NO_WRITING = (errno.EROFS, errno.EACCES, errno.EPERM)
+# Keys that change no number of a run: it may go on with others.
+_NO_MATTER = ("check.", "qm.timeout_s", "qm.inner.timeout_s")
 # What a disk says that takes no more, and a cure.
 _OF_THE_DISK = {
     errno.ENOSPC: "the disk is full: make room",
@@ -79,8 +82,12 @@ class RunFolder:
         return self.path / "journal"
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, *, or_finished: bool = False) -> Iterator[None]:
         """Alone in the folder; collective, rank 0 holds the lock. Inside, what a full disk says is put into words.
+
+        Args:
+            or_finished: Whether a folder that takes no files (a read-only disk) will do without a lock where it holds a
+                finished run.
 
         Raises:
             SolidQMMMError: If another process works there (says which); if the disk takes no more.
@@ -91,7 +98,8 @@ class RunFolder:
                 lock = FolderLock(self.path)
                 sweep(self.path)
         except (OSError, SolidQMMMError) as caught:
-            error = caught
+            readable = or_finished and getattr(caught, "errno", None) in _NO_WRITING and self._is_complete()
+            error = None if readable else caught
         try:
             agree_on_failure(world(), error)
             yield
@@ -125,7 +133,8 @@ class RunFolder:
     def _prepare(self, study: Study) -> bool:
         asked = inputs_of(study)
         if self.study_file.exists():
-            differences = _differences(self._present(asked, study.allow_import), asked)
+            present = self._present(asked, study.allow_import)
+            differences = _differences(present, asked, _free(study))
             if differences:
                 raise StudyError(
                     f"{self.path} holds the run of another study; give another folder with --out, or go back to the "
@@ -133,7 +142,9 @@ class RunFolder:
                     problems=differences,
                     directory=self.path,
                 )
-            return self._is_complete()
+            if not _differences(present, asked):
+                return self._is_complete()
+            self._set_aside_result()
         self.path.mkdir(parents=True, exist_ok=True)
         # study.yaml last of all: a folder with a study.yaml has everything that it names
         contents = {**asked.files, self.study_file.name: study_file.to_yaml(asked.mapping)}
@@ -141,6 +152,11 @@ class RunFolder:
         for name, content in contents.items():
             write_atomically(self.path / name, content)
         return False
+
+    def _set_aside_result(self):
+        """Removes what a run made of its records, the mark that it is complete first."""
+        for file in (self.provenance_file, self.result_file, *self.figures.glob("*.p[nd][gf]")):
+            file.unlink(missing_ok=True)
 
     def _is_complete(self) -> bool:
         """Whether result and provenance are there and can be read; damaged ones are made again, from the journal."""
@@ -284,9 +300,15 @@ def _with_copies(line: str, folder: Path, taken) -> str:
     return " ".join(taken(own[Path(word).name]) if Path(word).name in own else word for word in line.split())
 
 
-def _differences(present: Inputs, asked: Inputs) -> list[str]:
+def _free(study: Study) -> tuple[str, ...]:
+    """Keys whose change leaves every record of the study's recipe right."""
+    recipe = recipebook.find(study.recipe, study.folder)
+    return tuple(f"{recipe.section}.{option}" for option in recipe.may_change)
+
+
+def _differences(present: Inputs, asked: Inputs, free: tuple[str, ...] = ()) -> list[str]:
     before, after = _flat(present.mapping), _flat(asked.mapping)
-    keys = [key for key in dict.fromkeys([*before, *after]) if not key.startswith("check.")]
+    keys = [key for key in dict.fromkeys([*before, *after]) if not key.startswith((*_NO_MATTER, *free))]
     lines = [
         f"{key}: {_said(before, key)} in the folder, {_said(after, key)} asked for"
         for key in keys

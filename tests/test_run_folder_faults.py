@@ -16,6 +16,7 @@ from launching import on_ranks
 
 from solidqmmm.errors import SolidQMMMError
 from solidqmmm.folder_lock import FolderLock
+from solidqmmm.plotting.style import save_figure
 from solidqmmm.results.base import Result, write_atomically
 from solidqmmm.runtime import environment_for_subprocess
 from solidqmmm.system.whole_file import sweep, written_whole
@@ -39,6 +40,16 @@ def run(*, model, workdir=None, progress=None) -> Numbers:
 '''
 STUDY = "recipe: numbers_recipe.py\nstructure: {file: POSCAR}\n"
 STUDY += 'host: {pair_style: sw, pair_coeff: ["* * Si.sw Si"], species: [Si]}\n'
+STUDY_WITH_A_CLUSTER = """
+recipe: single_point
+structure: {file: POSCAR}
+supercell: [3, 3, 3]
+host: {pair_style: sw, pair_coeff: ["* * Si.sw Si"], species: [Si]}
+qm: {engine: lammps, pair_style: tersoff, pair_coeff: "* * Si.tersoff Si", species: [Si]}
+region: {core: {radius: 1.0}, buffer: {hops: 1}, centre: {site: 0}}
+caps: {kind: none}
+coupling: force_mixing
+"""
 
 
 @pytest.fixture
@@ -72,6 +83,7 @@ def test_the_second_process_is_told_who_the_first_is(folder, call):
 HOLDING = """
 import sys
 from solidqmmm.folder_lock import FolderLock
+from solidqmmm.plotting.style import save_figure
 lock = FolderLock(sys.argv[1])
 print("held", flush=True)
 sys.stdin.read()
@@ -202,6 +214,48 @@ def test_a_truncated_study_in_the_folder(folder, call):
     assert call("run", "study.yaml", "--out", "out")[0] == 0
 
 
+def test_a_figure_is_whole_or_not_there(tmp_path, monkeypatch):
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    figure.subplots().plot([0, 1])
+    for file in save_figure(figure, tmp_path / "figures/line"):
+        assert file.stat().st_size > 1000
+    before = {path: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
+
+    def full(self, file, **_):
+        file.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(mpl.figure.Figure, "savefig", full)
+    with pytest.raises(OSError, match="No space"):
+        save_figure(figure, tmp_path / "figures/line")
+    assert {path: path.read_bytes() for path in (tmp_path / "figures").iterdir()} == before
+    assert {path.suffix for path in before} == {".png", ".pdf"}
+
+
+def test_a_carved_cluster_is_whole_or_not_there(folder, call, monkeypatch):
+    import ase.io
+
+    (folder / "cluster.yaml").write_text(STUDY_WITH_A_CLUSTER)
+    assert call("carve", "cluster.yaml", "--out", "cut")[0] == 0
+    before = {path.name: path.read_bytes() for path in (folder / "cut").iterdir()}
+    assert set(before) == {"cluster.xyz", "POSCAR", "cluster.cif", "cluster.png"}
+    assert len(ase.io.read(folder / "cut/POSCAR")) == len(ase.io.read(folder / "cut/cluster.cif")) == 5
+    write = ase.io.write
+
+    def full(file, *arguments, **options):
+        write(file, *arguments, **options)
+        os.truncate(file, 100)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(ase.io, "write", full)
+    code, _, err = call("carve", "cluster.yaml", "--out", "cut")
+    assert code == 1, err
+    assert {path.name: path.read_bytes() for path in (folder / "cut").iterdir()} == before
+
+
 # --- full disks -----------------------------------------------------------------------------------------------------
 
 
@@ -265,3 +319,18 @@ def test_a_full_disk(folder):
         done = run("disk/out")
         assert done.returncode == 0, done.stderr
         assert (folder / "disk/out/result.json").exists()
+
+
+def test_a_finished_run_on_a_read_only_disk_is_shown(folder):
+    with small_disk(folder / "disk", 4096):
+        remount = ["mount", "-o", "remount,ro", str(folder / "disk")]
+        assert run("disk/out").returncode == 0
+        subprocess.run(remount, check=True)
+        done = run("disk/out")
+        assert done.returncode == 0, done.stderr
+        assert "is complete, nothing to do" in done.stdout
+        assert "disk/out/result.json" in done.stdout
+        for refused in (run("disk/other"), run("disk/out", command=[*command_of("disk/out"), "--force"])):
+            assert refused.returncode == 1
+            assert "the disk is read-only: mount it for writing, or give another folder with --out" in refused.stderr
+            assert "Traceback" not in refused.stderr

@@ -19,16 +19,17 @@ def write_cluster(model, folder: Path) -> tuple[list[tuple[str, str]], list[Path
 
     from solidqmmm.plotting.cluster import draw_cluster
     from solidqmmm.plotting.style import save_figure
+    from solidqmmm.system.whole_file import written_whole
 
-    folder.mkdir(parents=True, exist_ok=True)
     cluster, atoms = model.cluster, model.cluster.to_atoms()
     files = {"extxyz": folder / "cluster.xyz", "vasp": folder / "POSCAR", "cif": folder / "cluster.cif"}
     boxed = atoms.copy()
     boxed.pbc = True  # POSCAR and CIF know no isolated clusters; the vacuum is in the cell
     boxed.wrap()
-    ase.io.write(files["extxyz"], atoms, format="extxyz")
-    ase.io.write(files["vasp"], boxed, format="vasp", sort=True, direct=True)
-    ase.io.write(files["cif"], boxed, format="cif")
+    written = {"extxyz": (atoms, {}), "vasp": (boxed, {"sort": True, "direct": True}), "cif": (boxed, {})}
+    for kind, (shown, options) in written.items():
+        with written_whole(files[kind]) as temporary:
+            ase.io.write(temporary, shown, format=kind, **options)
     pictures = save_figure(draw_cluster(cluster, model.crystal), folder / "cluster", formats=("png",))
 
     electrons = cluster.n_electrons

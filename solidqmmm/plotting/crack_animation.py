@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from ase.data import covalent_radii
@@ -11,6 +12,7 @@ from matplotlib.animation import PillowWriter
 from matplotlib.collections import EllipseCollection
 
 from solidqmmm.plotting.style import ACCENT, COLOURS, DOUBLE_COLUMN, ROLES, mixed, style
+from solidqmmm.system.whole_file import written_whole
 
 _ATOMS = 60_000  # above, only a window around the tip is drawn
 _WINDOW = 120.0  # angstrom, half width of that window
@@ -59,16 +61,19 @@ def animate_crack(
     everything = np.concatenate([frames[0].positions[:, :2], frames[-1].positions[:, :2]])
     low, high = everything.min(axis=0) - 3.0, everything.max(axis=0) + 3.0
     aspect = 1.0 if window is not None else (high[1] - low[1]) / (high[0] - low[0])
-    path.parent.mkdir(parents=True, exist_ok=True)
     with style(), plt.rc_context({"savefig.bbox": "standard"}):  # frames must be of one size
         width = DOUBLE_COLUMN if aspect < 0.8 else 0.7 * DOUBLE_COLUMN
         figure, ax = plt.subplots(figsize=(width, width * aspect + 0.7), layout="constrained")
         writer = PillowWriter(fps=frames_per_second)
-        with writer.saving(figure, str(path), dpi=110):
-            for frame in frames:
-                ax.clear()
-                _frame(ax, frame, rows, palette, low, high, window)
-                writer.grab_frame()
+        with TemporaryDirectory() as folder:
+            drawn = Path(folder, "frames.gif")
+            with writer.saving(figure, str(drawn), dpi=110):
+                for frame in frames:
+                    ax.clear()
+                    _frame(ax, frame, rows, palette, low, high, window)
+                    writer.grab_frame()
+            with written_whole(path) as temporary:
+                temporary.write_bytes(drawn.read_bytes())
         plt.close(figure)
     return path
 

@@ -12,6 +12,8 @@ import numpy as np
 from matplotlib import font_manager
 from scipy.optimize import isotonic_regression
 
+from solidqmmm.system.whole_file import written_whole
+
 SINGLE_COLUMN = 3.4  # inches, as journals count
 DOUBLE_COLUMN = 7.0
 
@@ -62,7 +64,7 @@ def axes_for(ax, **figure):
 
 
 def save_figure(drawn, path, formats=("png", "pdf")) -> list[Path]:
-    """Writes a figure in some formats, in the style it was made in, and closes it.
+    """Writes a figure in some formats, in the style it was made in, and closes it; each file is there whole or not at all.
 
     Args:
         drawn: A Figure, or Axes in it.
@@ -76,11 +78,11 @@ def save_figure(drawn, path, formats=("png", "pdf")) -> list[Path]:
 
     figure = drawn.figure if isinstance(drawn, mpl.axes.Axes) else drawn
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     written = [path.with_name(f"{path.name}.{ending}") for ending in formats]
     with style():
         for file in written:
-            figure.savefig(file)
+            with written_whole(file) as temporary:
+                figure.savefig(temporary, format=file.suffix[1:])
     plt.close(figure)
     return written
 
@@ -92,7 +94,7 @@ def log_y(ax, *values):
 
 
 def mixed(colour, other, amount: float) -> np.ndarray:
-    """`colour` with a share of `amount` (0 to 1) of `other` in it, as RGB, shape=(3,)."""
+    """`colour` with a share of `amount` (0 to 1) of `other` in it, as RGB fractions, shape=(3,)."""
     to_rgb = mpl.colors.to_rgb
     return (1 - amount) * np.array(to_rgb(colour)) + amount * np.array(to_rgb(other))
 
