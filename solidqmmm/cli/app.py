@@ -130,7 +130,7 @@ def _run_or_go_on(study_file, study, recipe, out, force, workers):
     from solidqmmm.runfolder import RunFolder
 
     folder = RunFolder(out or _default_out(study_file))
-    with folder.locked():
+    with folder.locked(or_finished=not force):
         if folder.prepare(study) and not force:
             from solidqmmm.results.base import Result
 
