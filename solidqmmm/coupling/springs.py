@@ -134,7 +134,13 @@ class SpringCorrection:
     # --- forces -------------------------------------------------------------------------------------------------
 
     def evaluate(self, positions, cell, host_forces=None) -> Contribution:
-        """The stand-in's forces at `positions` of the correction's atoms, or the correction's where it has to be asked."""
+        """The stand-in's forces, or the correction's where it has to be asked.
+
+        Args:
+            positions: Of the correction's atoms, contiguous, in angstrom, shape=(n, 3).
+            cell: Rows in angstrom, shape=(3, 3).
+            host_forces: The host's own on them in eV/angstrom, shape=(n, 3), if the correction needs them.
+        """
         self.asked = False
         if not self.anchors:
             given = self._ask(positions, cell, host_forces)

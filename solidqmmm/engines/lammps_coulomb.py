@@ -24,7 +24,7 @@ def choose_splitting(session, charges, *, always: bool = False) -> float | None:
 
     Args:
         session: LAMMPS with its potential.
-        charges: Of all particles in e.
+        charges: Of all particles in e, shape=(n,).
         always: Also where LAMMPS could choose.
 
     Returns:

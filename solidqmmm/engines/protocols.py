@@ -225,11 +225,17 @@ class SitePotentialEngine(Engine, Protocol):
 class CostedEngine(Protocol):
     """An engine that knows beforehand what an evaluation costs."""
 
-    def n_electrons(self, atoms: ase.Atoms) -> float: ...
+    def n_electrons(self, atoms: ase.Atoms) -> float:
+        """Number of valence electrons."""
+        ...
 
-    def n_basis_functions(self, atoms: ase.Atoms) -> int: ...
+    def n_basis_functions(self, atoms: ase.Atoms) -> int:
+        """Number of basis functions, of plane waves or of grid points."""
+        ...
 
-    def memory_estimate_MB(self, atoms: ase.Atoms) -> float: ...
+    def memory_estimate_MB(self, atoms: ase.Atoms) -> float:
+        """Memory in MB of one process that does the whole calculation."""
+        ...
 
     def calibrate(self, atoms: ase.Atoms) -> dict:
         """A few SCF steps; `estimated_seconds_first` and `estimated_seconds_per_evaluation` among the answers."""

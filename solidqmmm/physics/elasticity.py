@@ -21,7 +21,7 @@ _PLACE = np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]])  # of the pair (i, j) in Vo
 
 
 def require_deformation(F) -> np.ndarray:
-    """F as an array, shape=(3, 3).
+    """The deformation gradient F, dimensionless, as an array, shape=(3, 3).
 
     Raises:
         ValueError: Unless F is a finite 3x3 matrix with a positive determinant.
@@ -121,7 +121,7 @@ def full_tensor(C) -> np.ndarray:
 
 
 def require_elastic_tensor(C) -> np.ndarray:
-    """C as an array, shape=(6, 6).
+    """The elastic tensor C (Voigt) as an array, in its own unit, shape=(6, 6).
 
     Raises:
         ValueError: Unless C is a finite 6x6 matrix.
@@ -164,7 +164,7 @@ def poisson_ratio(C, directions, transverse) -> np.ndarray:
     """Poisson's ratio nu(n; t) = -eps_tt/eps_nn = -S_ijkl t_i t_j n_k n_l E(n) under tension along n, shape=(n,).
 
     Args:
-        C: Elastic tensor (Voigt), shape=(6, 6).
+        C: Elastic tensor (Voigt) in any unit, shape=(6, 6).
         directions: n, Cartesian, of any length but zero, shape=(n, 3).
         transverse: t, perpendicular to n, shape=(n, 3).
 

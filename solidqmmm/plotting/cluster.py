@@ -257,7 +257,14 @@ def upright(direction, cell, turn=0.0, rise=0.0) -> np.ndarray:
 
 
 def visibility(points, radii, weights, frame) -> float:
-    """Weighted mean of how much of each disc is free of others (1: all), and a little for a wide picture."""
+    """Weighted mean of how much of each disc is free of others (1: all), and a little for a wide picture.
+
+    Args:
+        points: Centres in angstrom, shape=(n, 3).
+        radii: In angstrom, shape=(n,).
+        weights: Shape=(n,).
+        frame: Rows right, up and toward the eye, shape=(3, 3).
+    """
     flat, depth = points @ frame[:2].T, points @ frame[2]
     looked_at = np.flatnonzero(weights >= (0.1 if len(points) < 300 else weights.max()))
     solid = weights > 0

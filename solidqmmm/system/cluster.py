@@ -233,8 +233,8 @@ class Cluster:
         and with the vacant sites (`VacantSites.of`) if there are any.
 
         Args:
-            positions: Contiguous positions of the region; those at carving by default.
-            host_cell: Present cell of the host; that at carving by default.
+            positions: Contiguous positions of the region in angstrom, shape=(n_region, 3); those at carving by default.
+            host_cell: Present cell of the host, shape=(3, 3); that at carving by default.
         """
         positions = self.reference if positions is None else positions
         host_cell = self.host_cell if host_cell is None else host_cell

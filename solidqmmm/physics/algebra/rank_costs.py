@@ -28,6 +28,9 @@ class RankCost:
         serial: s, what no further rank makes shorter, in s.
         parallel: w, what p ranks divide among themselves, in s.
         collective: c, in s for each doubling of the ranks.
+
+    Raises:
+        ValueError: For a negative part.
     """
 
     serial: float

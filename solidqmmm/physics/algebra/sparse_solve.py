@@ -96,6 +96,11 @@ class Factors:
 def shifted_factors(A, shift: float, positions=None) -> Factors:
     """Factors of A - shift; where that hits an eigenvalue, of a shift nearby (by 1e-8 of the largest element at most).
 
+    Args:
+        A: Symmetric, sparse, shape=(n d, n d).
+        shift: In the unit of A.
+        positions: Of the atoms in angstrom, shape=(n, 3), if they shall order the elimination.
+
     Raises:
         LinAlgError: If no shift nearby can be factorized.
     """

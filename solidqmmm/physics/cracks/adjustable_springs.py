@@ -181,7 +181,7 @@ def second_neighbours(i, j, shift) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Ends and shifts of pairs that have a neighbour in common and are no neighbours, each pair once.
 
     Args:
-        i, j: Ends of bonds, each in both directions, shape=(m,).
+        i, j: Indices of the ends of bonds, each in both directions, shape=(m,).
         shift: Lattice translations of j, shape=(m, 3).
     """
     i, j, shift = np.asarray(i), np.asarray(j), np.asarray(shift).reshape(-1, 3)
@@ -200,7 +200,7 @@ def second_neighbours(i, j, shift) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def once(pairs) -> np.ndarray:
-    """Those of `pairs` (columns i, j, shift; shape=(m, 5)) with i < j, given that all are there in both directions."""
+    """Those of `pairs` (integers: columns i, j, shift in numbers of cells; shape=(m, 5)) with i < j, given that all are there in both directions."""
     return pairs[pairs[:, 0] < pairs[:, 1]]
 
 

@@ -66,7 +66,7 @@ class StrainFit:
 
 
 def require_amplitudes(amplitudes, *, fit_order: int = 1, largest: float = 0.05) -> np.ndarray:
-    """The amplitudes of a series that gives trustworthy constants, shape=(m,).
+    """The strain amplitudes of a series that gives trustworthy constants, shape=(m,).
 
     Raises:
         ValueError: If one is zero, not finite, beyond `largest`, or there twice; if there are too few for the powers of the

@@ -48,7 +48,7 @@ class RedistributedCharges:
 
     @classmethod
     def unchanged(cls, charges) -> RedistributedCharges:
-        """All charges where they are."""
+        """All charges (e, shape=(n,)) where they are."""
         none = np.empty(0, dtype=int)
         return cls(np.array(charges, dtype=float), np.empty(0), none, none, np.empty(0))
 

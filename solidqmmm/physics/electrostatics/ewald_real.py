@@ -65,11 +65,12 @@ def short_ranged(
     """Potential, field and field gradient of the short-ranged parts, and the virial where `targets` are given.
 
     Args:
-        points: shape=(m, 3).
-        positions, charges, dipoles, sigma: Sources, shape=(n, 3), (n,), (n, 3) or None, (n,).
-        cell: Rows, shape=(3, 3).
-        alpha: Splitting parameter; no `sigma` is above 1/(sqrt(2) alpha).
-        cutoff: Radius of the sum.
+        points: In angstrom, shape=(m, 3).
+        positions, charges, dipoles, sigma: Sources, in angstrom, e, e angstrom and angstrom, shape=(n, 3), (n,), (n, 3) or
+            None, (n,).
+        cell: Rows in angstrom, shape=(3, 3).
+        alpha: Splitting parameter in 1/angstrom; no `sigma` is above 1/(sqrt(2) alpha).
+        cutoff: Radius of the sum in angstrom.
         derivatives: 0, 1 or 2.
         exclude_self: Leave out sources nearer than `COINCIDENT`.
         targets: Charges and dipoles (or None) at the points, for sum r (outer) F / 2 over the pairs.
@@ -108,7 +109,13 @@ def short_ranged(
 
 
 def pairs_at_the_same_place(points, positions, cell):
-    """Indices i and j of points and sources (in any image) nearer than `COINCIDENT`."""
+    """Indices i and j of points and sources (in any image) nearer than `COINCIDENT`, shape=(k,) each.
+
+    Args:
+        points: In angstrom, shape=(m, 3).
+        positions: Of the sources in angstrom, shape=(n, 3).
+        cell: Rows in angstrom, shape=(3, 3).
+    """
     found = [(i, j) for i, j, _ in near_pairs(points, positions, cell, COINCIDENT)]
     return tuple(np.concatenate(part) for part in zip(*found)) if found else (np.zeros(0, dtype=int),) * 2
 

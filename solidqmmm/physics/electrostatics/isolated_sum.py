@@ -75,7 +75,7 @@ class IsolatedSum:
 
     @_one_thread
     def energy_of_charges(self, charges) -> float:
-        """In e^2/angstrom."""
+        """Energy in e^2/angstrom of charges in e, shape=(n,)."""
         energy = 0.0
         for rows, y in self._blocks():
             potential = np.sqrt(y)

@@ -57,7 +57,7 @@ class SmoothSum:
         return fields
 
     def energy_of_charges(self, charges) -> float:
-        """In e^2/angstrom, with the background of a net charge."""
+        """Energy in e^2/angstrom of charges in e, shape=(n,), with the background of a net charge."""
         rho = self._density(charges, None)
         series = 0.5 * float(np.sum(self.G * np.abs(rho) ** 2))
         own = self.s / np.sqrt(np.pi) * float(charges @ charges)

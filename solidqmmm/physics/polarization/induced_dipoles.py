@@ -105,7 +105,7 @@ class PolarizableSites:
         return len(self.charges)
 
     def with_positions(self, positions, cell=None) -> PolarizableSites:
-        """The same sites elsewhere."""
+        """The same sites elsewhere, in angstrom, shape=(n, 3), perhaps in another cell, shape=(3, 3)."""
         return replace(self, positions=positions, cell=self.cell if cell is None else cell)
 
 

@@ -77,7 +77,7 @@ class Pairs:
         return self._add(charges[self.j, None] * weighted, -charges[self.i, None] * weighted)
 
     def energy_of_charges(self, charges) -> float:
-        """In e^2/angstrom."""
+        """Energy in e^2/angstrom of charges in e, shape=(n,)."""
         return float(np.sum(charges[self.i] * charges[self.j] * self.C[0]))
 
     def forces(self, charges, dipoles) -> tuple[np.ndarray, np.ndarray]:

@@ -49,7 +49,7 @@ class SiteSums:
         return self._among.fields(None, dipoles) + (self._near_matrix @ dipoles.reshape(-1)).reshape(-1, 3)
 
     def energy_of_charges(self, charges) -> float:
-        """In e^2/angstrom."""
+        """Energy in e^2/angstrom of charges in e, shape=(n,)."""
         return self.far.energy_of_charges(charges) + self.near.energy_of_charges(charges)
 
     def forces(self, charges, dipoles) -> tuple[np.ndarray, np.ndarray]:

@@ -92,7 +92,7 @@ class Modes:
 
 
 def participation_ratios(eigenvectors) -> np.ndarray:
-    """p = (sum |e_i|^2)^2 / (N sum |e_i|^4), shape=(k,), from mass-weighted vectors of shape=(k, n, d)."""
+    """p = (sum |e_i|^2)^2 / (N sum |e_i|^4), dimensionless, shape=(k,), from mass-weighted vectors, shape=(k, n, d)."""
     weights = np.sum(np.abs(eigenvectors) ** 2, axis=2)
     return weights.sum(axis=1) ** 2 / (weights.shape[1] * np.sum(weights**2, axis=1))
 

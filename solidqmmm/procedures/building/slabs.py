@@ -30,7 +30,13 @@ def slab_axes(crystal: Crystal) -> list[int]:
 
 
 def potential_step(crystal: Crystal, charges, axis: int) -> float:
-    """4 pi k mu/A of a neutral slab in V, its dipole mu along the normal that points towards cell vector `axis`."""
+    """4 pi k mu/A of a neutral slab in V, its dipole mu along the normal that points towards cell vector `axis`.
+
+    Args:
+        crystal: The slab.
+        charges: Of its ions in e, shape=(n,).
+        axis: The cell vector through the vacuum.
+    """
     heights = placed_after_vacuum(crystal.positions, crystal.cell, axis)
     others = np.delete(crystal.cell, axis, axis=0)
     area = np.linalg.norm(np.cross(*others))

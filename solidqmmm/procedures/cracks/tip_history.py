@@ -87,7 +87,13 @@ class TipHistory:
 
 
 def around_tip(qmmm, tip: CrackTip, positions) -> dict:
-    """The atoms near a tip: `tip_A`, and lists of `x_A`, `y_A`, `z_A`, `number` and `region`."""
+    """The atoms near a tip: `tip_A`, and lists of `x_A`, `y_A`, `z_A`, `number` and `region`.
+
+    Args:
+        qmmm: The live crystal.
+        tip: The tip.
+        positions: Of all atoms in angstrom, shape=(n, 3).
+    """
     near = np.flatnonzero(np.hypot(positions[:, 0] - tip.x, positions[:, 1] - tip.y) < _SNAPSHOT)
     places = {f"{axis}_A": np.round(positions[near, k], 3).tolist() for k, axis in enumerate("xyz")}
     labels = {"number": qmmm.host.crystal.numbers[near].tolist(), "region": qmmm.partition.names()[near].tolist()}

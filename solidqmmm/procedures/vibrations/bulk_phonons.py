@@ -53,7 +53,7 @@ class BulkPhonons:
         return float(self.phonopy.mesh.frequencies.min())
 
     def dos_per_THz(self, frequencies_THz, *, width_THz: float) -> np.ndarray:
-        """Density of states with Gaussian broadening, 3 per atom, shape=(k,)."""
+        """Density of states in 1/THz with Gaussian broadening, its integral 3 per atom, shape=(k,)."""
         mesh = self.phonopy.mesh
         weights = np.broadcast_to(mesh.weights[:, None] / mesh.weights.sum(), mesh.frequencies.shape)
         low, high = mesh.frequencies.min(), mesh.frequencies.max()
