@@ -27,6 +27,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "native_math",
     "schemas",
+    "modules",
     "public_names",
     "bibliography",
 ]
