@@ -17,7 +17,12 @@ class SolidQMMMError(Exception):
         directory: Run folder that holds logs and results so far.
         step: Step (minimizer iteration, MD step) at which the work failed.
         last_good_state: File to go on from.
+
+    Attributes:
+        task: Name of the independent task that failed, where there is one.
     """
+
+    task: str | None = None
 
     def __init__(self, message, *, directory=None, step=None, last_good_state=None):
         super().__init__(message)
@@ -28,6 +33,7 @@ class SolidQMMMError(Exception):
     def __str__(self):
         lines = [super().__str__()]
         for label, value in (
+            ("task", self.task),
             ("step", self.step),
             ("run folder", self.directory),
             ("last good state", self.last_good_state),
@@ -81,6 +87,14 @@ class ConvergenceError(EngineError):
 
     def __str__(self):
         return "\n".join([super().__str__(), *(f"  tried: {attempt}" for attempt in self.attempts)])
+
+
+class TaskError(SolidQMMMError):
+    """An independent task did not fail by an error of its own: its worker died, it hung, or its ranks lost each other."""
+
+    def __init__(self, message, *, task=None, **fields):
+        super().__init__(message, **fields)
+        self.task = task
 
 
 class PolarizationCatastrophe(SolidQMMMError):

@@ -35,7 +35,7 @@ from scipy.spatial.transform import Rotation
 from solidqmmm import recipebook
 from solidqmmm.physics.symmetry.crystal_symmetry import turned_elastic_tensor
 from solidqmmm.procedures.build import build_model
-from solidqmmm.procedures.tasks import local_executor
+from solidqmmm.procedures.executors import local_executor
 from solidqmmm.results.base import Result
 from solidqmmm.results.elasticity import ElasticTensorResult
 from solidqmmm.system.crystal import Crystal
@@ -461,9 +461,10 @@ def test_what_has_no_elastic_tensor_is_refused_in_words(tmp_path, monkeypatch, c
 def test_workers_are_refused_where_they_cannot_be(tmp_path, monkeypatch, call):
     monkeypatch.chdir(tmp_path)
     write_study(tmp_path, silicon(), host=SW)
-    for words, said in ((("--workers", 0), "at least 1"), (("--workers", 1, "--ranks-per-worker", 0), "at least 1")):
+    for words, said in ((("--workers", 0), "workers: "), (("--workers", 1, "--ranks-per-worker", 0), "ranks: ")):
         code, _, err = call("run", "study.yaml", "--out", "out", *words)
-        assert code == 1
+        assert code == 2
+        assert "a number not below 1, got 0" in err
         assert said in err
         assert "Traceback" not in err
 

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from elastic_cases import SW, T3, model_of, silicon
 
+from solidqmmm.procedures.executors import local_executor
 from solidqmmm.procedures.records import Records, fingerprint
-from solidqmmm.procedures.tasks import local_executor, map_tasks
+from solidqmmm.procedures.tasks import map_tasks
 from solidqmmm.runtime import environment_for_subprocess
 
 # --- tasks ----------------------------------------------------------------------------------------------------
@@ -115,7 +116,8 @@ def waits(folder):
 """
 ASKING = """
 import sys
-from solidqmmm.procedures.tasks import local_executor, map_tasks
+from solidqmmm.procedures.executors import local_executor
+from solidqmmm.procedures.tasks import map_tasks
 from waiting import waits
 
 with local_executor(2) as executor:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import shlex
 import sys
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +15,15 @@ from solidqmmm import __version__, interruption
 from solidqmmm.cli import show
 from solidqmmm.cli.charge_states import charge_states
 from solidqmmm.cli.cracks import cracks
+from solidqmmm.cli.executor import (
+    Asked,
+    ExecutorName,
+    RanksPerWorker,
+    TaskTimeout,
+    Workers,
+    opened,
+    require_tasks,
+)
 from solidqmmm.cli.finite_size import finite_size
 from solidqmmm.cli.layout import host_ranks
 from solidqmmm.cli.ranks import Ranks
@@ -93,12 +101,10 @@ def run(
     force: Annotated[
         bool, typer.Option("--force", help="Run a finished study again (its journal is used).")
     ] = False,
-    workers: Annotated[
-        int | None, typer.Option("--workers", metavar="N", help="Independent tasks side by side, N at a time.")
-    ] = None,
-    ranks_per_worker: Annotated[
-        int, typer.Option("--ranks-per-worker", metavar="M", help="MPI ranks of each of them.")
-    ] = 1,
+    executor: ExecutorName = None,
+    workers: Workers = None,
+    ranks_per_worker: RanksPerWorker = None,
+    task_timeout: TaskTimeout = None,
     allow_import: AllowImport = None,
     verbose: Verbose = 0,
 ):
@@ -108,13 +114,18 @@ def run(
 
     On four processes: mpiexec -n 4 solidqmmm run vacancy.yaml --out vacancy
 
-    Recipes with independent tasks (elastic_tensor): solidqmmm run elastic.yaml --workers 4
+    Recipes with independent tasks (strains, cells, rungs, displacements): solidqmmm run elastic.yaml --workers 4
+
+    On a cluster, by a file of settings: solidqmmm run elastic.yaml --executor slurm.yaml
     """
     show.set_verbosity(verbose)
     from solidqmmm import recipebook
 
     study = recipebook.load_study(study_file, allow_import=allow_import or ())
     recipe = recipebook.find(study.recipe, study.folder)
+    asked = Asked(executor, workers, ranks_per_worker, task_timeout)
+    settings = asked.settings(study)
+    require_tasks(asked, settings, recipe.takes_executor, recipe.name)
     ranks.start()
     if dry_run:
         _estimate(study, recipe, on_ranks)
@@ -123,10 +134,10 @@ def run(
         raise SolidQMMMError("--ranks belongs to --dry-run: the ranks of a run are those of mpiexec -n N")
     with host_ranks(study, ranks) as at_work:
         if at_work:
-            _run_or_go_on(study_file, study, recipe, out, force, (workers, ranks_per_worker))
+            _run_or_go_on(study_file, study, recipe, out, force, settings)
 
 
-def _run_or_go_on(study_file, study, recipe, out, force, workers):
+def _run_or_go_on(study_file, study, recipe, out, force, settings):
     from solidqmmm.runfolder import RunFolder
 
     folder = RunFolder(out or _default_out(study_file))
@@ -138,9 +149,8 @@ def _run_or_go_on(study_file, study, recipe, out, force, workers):
             if ranks.is_root:
                 _conclude(Result.load(folder.result_file), folder)
             return
-        executor = _executor(recipe, *workers)
-        with executor or nullcontext():
-            result = _run(study, recipe, folder, {} if executor is None else {"executor": executor})
+        with opened(settings, recipe.takes_executor, folder.path, ranks.size) as tasks:
+            result = _run(study, recipe, folder, tasks)
     if ranks.is_root:
         _conclude(result, folder)
 
@@ -170,17 +180,29 @@ def carve(study_file: StudyFile, out: Out = None, allow_import: AllowImport = No
 
 
 @app.command()
-def check(study_file: StudyFile, out: Out = None, allow_import: AllowImport = None, verbose: Verbose = 0):
+def check(
+    study_file: StudyFile,
+    out: Out = None,
+    executor: ExecutorName = None,
+    workers: Workers = None,
+    ranks_per_worker: RanksPerWorker = None,
+    task_timeout: TaskTimeout = None,
+    allow_import: AllowImport = None,
+    verbose: Verbose = 0,
+):
     """Ask whether the boundary of the quantum region is good enough; writes check.json and a figure.
 
     The section `check:` of the study sets thresholds and lengths.
 
     Example: solidqmmm check vacancy.yaml --out vacancy
+
+    Its questions side by side: solidqmmm check vacancy.yaml --out vacancy --workers 4
     """
     show.set_verbosity(verbose)
     from solidqmmm import recipebook
 
     study = recipebook.load_study(study_file, allow_import=allow_import or ())
+    settings = Asked(executor, workers, ranks_per_worker, task_timeout).settings(study)
     _require_region_of_study(study, study_file)
     ranks.start()
     from solidqmmm.procedures.check import check_boundary
@@ -191,11 +213,10 @@ def check(study_file: StudyFile, out: Out = None, allow_import: AllowImport = No
     with (
         folder.locked(),
         _built(study, folder.path) as model,
+        opened(settings, True, folder.path, ranks.size) as tasks,
         show.Progress("check", show=ranks.is_root) as progress,
     ):
-        if "progress" in inspect.signature(check_boundary).parameters:
-            options["progress"] = progress
-        result = check_boundary(model, **options)
+        result = check_boundary(model, progress=progress, **tasks, **options)
         written = folder.write_result(result, "check.json")
         if ranks.is_root:
             from solidqmmm.plotting.check import plot_check
@@ -263,7 +284,7 @@ def _run(study, recipe, folder, tasks):
             if ranks.is_root:
                 with folder.stage("figures"):
                     folder.write_figures(_drawn_cluster(model) | recipe.figures(result))
-            _write_provenance(folder, study, model, result)  # last: it says that the run is complete
+            _write_provenance(folder, study, model, result, tasks.get("executor"))  # last: it says that the run is complete
     return result
 
 
@@ -271,22 +292,6 @@ def _default_out(study_file: Path) -> Path:
     """A folder beside the caller, named after the study (study.yaml: after its folder)."""
     stem = study_file.stem
     return Path(study_file.resolve().parent.name if stem == "study" else stem)
-
-
-def _executor(recipe, workers, ranks_per_worker):
-    """Where the recipe's independent tasks are done; None for here."""
-    if workers is None:
-        return None
-    if not recipe.takes_executor:
-        raise SolidQMMMError(f"the recipe '{recipe.name}' has no independent tasks: run it without --workers")
-    if ranks.size > 1:
-        raise SolidQMMMError("--workers starts processes of its own: run it without mpiexec (see --ranks-per-worker)")
-    from solidqmmm.procedures.tasks import local_executor
-
-    try:
-        return local_executor(workers, ranks_per_worker)
-    except ValueError as error:
-        raise SolidQMMMError(str(error)) from error
 
 
 def _built(study, log_dir):
@@ -327,7 +332,7 @@ def _drawn_cluster(model) -> dict:
     return {"cluster": draw_cluster(model.cluster, model.crystal)}
 
 
-def _write_provenance(folder, study, model, result):
+def _write_provenance(folder, study, model, result, executor):
     from solidqmmm.results.provenance import Provenance
 
     folder.write_provenance(
@@ -338,7 +343,11 @@ def _write_provenance(folder, study, model, result):
             wall_time_s=folder.seconds,
             mpi_ranks=ranks.size,
             potential_files=study.potential_files(),
-            settings={"qm": study.qm, "coupling": study.as_mapping().get("coupling") if study.qm else None},
+            settings={
+                "qm": study.qm,
+                "coupling": study.as_mapping().get("coupling") if study.qm else None,
+                **({} if executor is None else {"executor": executor.settings.model_dump(exclude_none=True)}),
+            },
         )
     )
 

@@ -2,98 +2,239 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import socket
-import sys
-import threading
+import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterable
-from concurrent.futures import Executor, as_completed
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from shutil import rmtree
+
+from solidqmmm.errors import SolidQMMMError, TaskError
+from solidqmmm.procedures.task_states import DONE, FAILED, RUNNING, tell, tell_waiting, told
+from solidqmmm.procedures.task_worker import Order, died, stop_mark, work
+
+_LOOK = 0.2  # seconds between looks at what workers leave in the folder
+_PATIENCE = 10.0  # seconds that a rank which failed waits for the others
+_LAST_WORDS = 5.0  # seconds between the words of a worker that ends itself and the notice of its executor
+_LATE = 30.0  # seconds after which a task that ought to have ended itself is given up
 
 
 def map_tasks(
-    function: Callable, tasks: Iterable, *, executor: Executor | None = None, report: Callable | None = None
-) -> list:
+    function: Callable, tasks: Iterable, *, executor: Executor | None = None, report: Callable | None = None,
+    names: Iterable[str] | None = None, directory=None,
+) -> list:  # fmt: skip
     """The results of `function(task)`, in the order of the tasks.
 
     Args:
         function: A function of a module (executors of other processes import it), whose result is no list.
         tasks: Its arguments; they must be picklable where the executor works in other processes.
-        executor: Where to compute; here and one after the other without one.
+        executor: Where to compute; here and one after the other without one. Of one by `executors.open_executor` it is known
+            how many tasks it takes at a time, how long a task may take, and where its workers leave marks.
         report: Called as report(result) as each is done.
+        names: What each task is called in errors and where progress is shown; different from each other.
+        directory: Folder of the run, for errors.
 
     Raises:
-        Exception: The first one that a task raises; tasks that were not begun are cancelled.
+        Exception: The first one that a task raises, with `task` (its name) and `directory` if it is a SolidQMMMError; tasks
+            that were not begun are cancelled.
+        TaskError: If a worker dies, a task takes longer than it may, or one of its MPI ranks fails alone.
     """
     tasks = list(tasks)
+    named = names is not None
+    names = list(names) if named else [f"{function.__name__} {n + 1}" for n in range(len(tasks))]
     report = report or (lambda _: None)
+    tell_waiting(names)
     if executor is None:
         results = []
-        for task in tasks:
-            results.append(function(task))
+        for name, task in zip(names, tasks, strict=True):
+            with _named(name if named else None, directory), told(name):
+                results.append(function(task))
             report(results[-1])
         return results
-    home = socket.gethostname(), os.getpid()
-    futures = [executor.submit(_tethered, home, function, task) for task in tasks]
-    try:
-        for future in as_completed(futures):
-            report(_of_one_rank(future.result()))
-    except BaseException:
-        for future in futures:
-            future.cancel()
-        raise
-    return [_of_one_rank(future.result()) for future in futures]
+    with _marks(executor) as folder:
+        orders = [
+            Order(
+                function, task, name, f"{n:05d}", str(folder), (socket.gethostname(), os.getpid()),
+                getattr(executor, "task_timeout", None), _PATIENCE,
+            )
+            for n, (name, task) in enumerate(zip(names, tasks, strict=True))
+        ]  # fmt: skip
+        return _Driver(executor, orders, folder, directory if named else None).results(report)
 
 
-def _tethered(home, function, task):
-    """The result of a task, in a worker that does not outlive who asked for it.
+class _Driver:
+    """Hands out tasks, and looks at what becomes of them."""
 
-    Not every executor ends its workers when its own process is killed: these would wait for ever, or go on computing
-    beside the workers of the run that goes on.
-    """
-    host, process = home
-    if host == socket.gethostname() and process != os.getpid() and process not in _WATCHED:
-        _WATCHED.add(process)
-        threading.Thread(target=_end_with, args=(process,), daemon=True).start()
-    return function(task)
+    def __init__(self, executor: Executor, orders: list[Order], folder: Path, directory):
+        self.executor, self.orders, self.folder, self.directory = executor, orders, folder, directory
+        self.limit = getattr(executor, "limit", None) or len(orders)
+        self.waiting = deque(range(len(orders)))
+        self.at_work: dict[Future, int] = {}
+        self.begun: dict[int, float] = {}
 
-
-_WATCHED: set[int] = set()
-
-
-def _end_with(process: int):
-    parent = os.getppid()  # that process, or the launcher of the ranks
-    while os.getppid() == parent:
+    def results(self, report: Callable) -> list:
+        found: dict[int, object] = {}
         try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            break
-        time.sleep(1.0)
-    os._exit(1)
+            while self.waiting or self.at_work:
+                while self.waiting and len(self.at_work) < self.limit:
+                    n = self.waiting.popleft()
+                    self.at_work[self._submitted(n)] = n
+                done, _ = wait(self.at_work, timeout=_LOOK, return_when=FIRST_COMPLETED)
+                self._look()
+                for future in sorted(done, key=self.at_work.__getitem__):
+                    n = self.at_work.pop(future)
+                    found[n] = _of_one_rank(self._result(future, n))
+                    tell(self.orders[n].name, DONE)
+                    report(found[n])
+        except BaseException as error:
+            for future in self.at_work:
+                future.cancel()
+            if not isinstance(error, Exception):
+                self._stop()
+            raise
+        return [found[n] for n in range(len(self.orders))]
+
+    def _submitted(self, n: int) -> Future:
+        try:
+            return self.executor.submit(work, self.orders[n])
+        except BrokenExecutor:
+            raise self._died(n) from None
+
+    def _look(self):
+        """Who has begun; TaskError for who left last words, or is long overdue, before the executor notices."""
+        for n in sorted(self.at_work.values()):
+            order = self.orders[n]
+            if n not in self.begun and order.mark("begun").exists():
+                self.begun[n] = time.monotonic()
+                tell(order.name, RUNNING)
+            if n not in self.begun:
+                continue
+            words = self._words(n)
+            if words is not None:
+                with suppress(Exception):  # whatever the executor makes of it; the words say more
+                    next(f for f, k in self.at_work.items() if k == n).result(timeout=_LAST_WORDS)
+                raise self._failed(n, words)
+            if order.timeout and time.monotonic() - self.begun[n] > order.timeout + _LATE:
+                self._stop()
+                raise self._failed(n, _too_long(order, "; its worker did not end itself"))
+
+    def _result(self, future: Future, n: int):
+        order = self.orders[n]
+        try:
+            with _named(order.name, self.directory):
+                return future.result()
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                raise
+            if n not in self.begun and order.mark("begun").exists():
+                tell(order.name, RUNNING)
+            words = self._words(n)
+            if words is not None:
+                raise self._failed(n, words) from None
+            if _lost(error):
+                raise self._died(n) from None
+            tell(order.name, FAILED)
+            if getattr(error, "of_solidqmmm", False):  # here its words are as good as there: no traceback of the executor's
+                raise error.with_traceback(None) from None
+            raise
+
+    def _died(self, n: int) -> TaskError:
+        """One worker takes the others of its pool along: who was at work when it died is whom to name."""
+        suspects = [k for k in [n, *sorted(self.at_work.values())] if self.orders[k].mark("begun").exists()]
+        k = suspects[0] if suspects else n
+        words = self._words(k)
+        if words is not None:
+            return self._failed(k, words)
+        tell(self.orders[k].name, FAILED)
+        return died(self.orders[k].name, self.directory)
+
+    def _failed(self, n: int, words: str) -> TaskError:
+        tell(self.orders[n].name, FAILED)
+        return TaskError(words, task=self.orders[n].name, directory=self.directory)
+
+    def _words(self, n: int) -> str | None:
+        """What a worker wrote down before it ended itself."""
+        order = self.orders[n]
+        with suppress(OSError, ValueError):
+            said = json.loads(order.mark("words").read_text())
+            return (
+                f"the task '{order.name}' failed on rank {said['rank']} of {said['ranks']} alone, and the others waited for "
+                f"it: {said['error']}"
+            )
+        for path in sorted(self.folder.glob(f"{order.key}.stuck.*")):
+            with suppress(OSError):
+                if text := path.read_text():
+                    return _too_long(order, _where(text))
+        return None
+
+    def _stop(self):
+        """Ends all workers of these tasks, also on other machines that see the folder."""
+        with suppress(OSError):
+            stop_mark(self.folder).touch()
+        wait(self.at_work, timeout=_LAST_WORDS)
+
+
+def _too_long(order: Order, more: str) -> str:
+    return (
+        f"the task '{order.name}' did not end within {order.timeout:g} s (`task_timeout`) and was ended{more}. If it only "
+        "needs longer, give a larger task_timeout; the same command goes on, and what is finished is not lost"
+    )
+
+
+def _where(dump: str) -> str:
+    """The innermost calls of the main thread, the last one of the dump."""
+    frames = re.findall(r'File "(.+)", line (\d+) in (\S+)', re.split(r"^Thread .+$", dump, flags=re.M)[-1])
+    inner = [f"{name} ({Path(file).name}, line {line})" for file, line, name in frames[:3]]
+    return f"; it was in {', called by '.join(inner)}" if inner else ""
+
+
+def _lost(error: Exception) -> bool:
+    """Whether an executor says that a worker is gone."""
+    return isinstance(error, BrokenExecutor) or type(error).__name__ == "ExecutorlibSocketError"
+
+
+@contextmanager
+def _named(name: str | None, directory) -> Iterator[None]:
+    """Errors of the task inside say which it is."""
+    try:
+        yield
+    except SolidQMMMError as error:
+        if name is not None and error.task is None:
+            error.task = name
+        if directory is not None and error.directory is None:
+            error.directory = Path(directory)
+        raise
+    except Exception as error:
+        if name is not None:
+            error.add_note(f"in the task '{name}'" + ("" if directory is None else f" of {directory}"))
+        raise
+
+
+@contextmanager
+def _marks(executor) -> Iterator[Path]:
+    """A folder of this series for what workers leave; gone afterwards."""
+    parent = getattr(executor, "folder", None)
+    if parent is None:
+        folder = Path(tempfile.mkdtemp(prefix="solidqmmm_tasks_"))
+    else:
+        folder = Path(parent).resolve() / uuid.uuid4().hex[:12]
+        folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        rmtree(folder, ignore_errors=True)
+        if parent is not None:
+            with suppress(OSError):
+                Path(parent).rmdir()
 
 
 def _of_one_rank(result):
-    """Executors that start several MPI ranks for a task return a list of equal results, one for each rank."""
+    """Executors that start several MPI ranks for a task return a list of results, one for each rank."""
     return result[0] if isinstance(result, list) else result
-
-
-def local_executor(workers: int, ranks: int = 1) -> Executor:
-    """executorlib's executor on this machine: `workers` tasks side by side, each on `ranks` MPI ranks.
-
-    Raises:
-        ValueError: For numbers below one.
-    """
-    if workers < 1 or ranks < 1:
-        raise ValueError(f"`workers` and `ranks` must be at least 1, got {workers} and {ranks}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # executorlib's own, of its ways with pydantic
-        from executorlib import SingleNodeExecutor
-
-    # Workers must find the mpiexec that belongs to this environment's MPI.
-    own = str(Path(sys.executable).parent)
-    if os.environ.get("PATH", "").split(os.pathsep)[0] != own:
-        os.environ["PATH"] = os.pathsep.join([own, os.environ.get("PATH", "")])
-    # With block_allocation a worker serves many tasks: starting one takes as long as a small task.
-    return SingleNodeExecutor(max_workers=workers, resource_dict={"cores": ranks}, block_allocation=True)

@@ -65,8 +65,13 @@ def require_known_classes(value, source, known: Callable[[dict], bool] = lambda 
 
 def is_permitted(calculator: str, permitted: Iterable[str] = ()) -> bool:
     """Whether a calculator ("module:Class") is of the list, or lies in one of the `permitted` modules or below it."""
-    module = calculator.partition(":")[0]
-    return calculator in CALCULATORS or any(module == name or module.startswith(f"{name}.") for name in permitted)
+    return calculator in CALCULATORS or is_permitted_module(calculator, permitted)
+
+
+def is_permitted_module(path: str, permitted: Iterable[str] = ()) -> bool:
+    """Whether an import path ("module:name") lies in one of the `permitted` modules or below it."""
+    module = path.partition(":")[0]
+    return any(module == name or module.startswith(f"{name}.") for name in permitted)
 
 
 def import_problems(raw: dict, permitted: Iterable[str] = ()) -> list[Problem]:

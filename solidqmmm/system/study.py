@@ -17,6 +17,7 @@ from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.foreign_code import import_problems
 from solidqmmm.system.materials_project import fetch_structure, why_not_available
 from solidqmmm.system.potential import Potential
+from solidqmmm.system.study_executor import ExecutorSettings, read_executor
 from solidqmmm.system.study_file import Problem, Source, shown, validated
 from solidqmmm.system.study_host import HostSection
 from solidqmmm.system.study_needs import needs, needs_no_crystal
@@ -72,6 +73,7 @@ class Study(Section):
         matching: 'none', 'auto' (compute the expensive model's lattice) or its known values.
         seed: Seed of all random numbers.
         check: Options of `solidqmmm check`.
+        executor: Where independent tasks are done; left out likewise.
         ranks: How MPI ranks divide the work; left out where studies are compared or written down.
     """
 
@@ -87,6 +89,7 @@ class Study(Section):
     matching: Literal["none", "auto"] | MatchTargets = "none"
     seed: int = Field(default=1, ge=0)
     check: dict[str, Any] = Field(default_factory=dict)
+    executor: dict[str, Any] | None = None
     ranks: RanksSection = RanksSection()
 
     _section: str | None = PrivateAttr(None)
@@ -96,6 +99,7 @@ class Study(Section):
     _numbers: str | None = PrivateAttr(None)
     _places_region: bool = PrivateAttr(False)
     _allow_import: tuple[str, ...] = PrivateAttr(())
+    _executor: ExecutorSettings | None = PrivateAttr(None)
 
     # --- ways in ------------------------------------------------------------------------------------------
 
@@ -150,6 +154,12 @@ class Study(Section):
         check, more = _check_part(raw, schemas)
         problems += more
         problems += _missing_files(raw, source.folder, given)
+        executor = None
+        if isinstance(raw.get("executor"), dict):  # else said by the study's own validation
+            executor, more = read_executor(
+                raw["executor"], path=("executor",), permitted=schemas.allow_import, code=False
+            )
+            problems += more
         problems.sort(key=lambda problem: _line(problem, source.lines))
         if problems:
             count = "one mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
@@ -160,7 +170,7 @@ class Study(Section):
         study._section, study._options = section, options
         study._folder, study._given, study._numbers = source.folder, given, numbers
         study._places_region = schema is not None and schema.places_region
-        study._allow_import = tuple(schemas.allow_import)
+        study._allow_import, study._executor = tuple(schemas.allow_import), executor
         return study
 
     # --- facts --------------------------------------------------------------------------------------------
@@ -199,6 +209,11 @@ class Study(Section):
     def allow_import(self) -> tuple[str, ...]:
         """Modules whose calculators whoever loaded the study permits; no part of the study."""
         return self._allow_import
+
+    @property
+    def executor_settings(self) -> ExecutorSettings | None:
+        """Where independent tasks are done, as the study has it."""
+        return self._executor
 
     @property
     def engine_alone(self) -> bool:
@@ -251,7 +266,7 @@ class Study(Section):
 
     def as_mapping(self) -> dict:
         """The study with the keys of the file, defaults filled in, in the types of JSON."""
-        core = _without_none(study_file.plain(self.model_dump(exclude={"qm", "check"}, warnings=False)))
+        core = _without_none(study_file.plain(self.model_dump(exclude={"qm", "check", "executor"}, warnings=False)))
         order = [
             "recipe",
             "structure",
@@ -291,6 +306,8 @@ class Study(Section):
 def _written_out(mapping: dict) -> dict:
     """With the short forms written out: `coupling: force_mixing` is `{scheme: force_mixing}`."""
     raw = dict(mapping)
+    if isinstance(raw.get("executor"), str):
+        raw["executor"] = {"executor": raw["executor"]}
     if isinstance(raw.get("coupling"), str):
         raw["coupling"] = {"scheme": raw["coupling"]}
     if "matching" in raw and raw["matching"] is None:

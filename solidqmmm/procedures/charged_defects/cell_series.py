@@ -129,7 +129,8 @@ def cell_series(
         CellTask(study.model_copy(update={"supercell": cell}), ions, fmax, workdir, potentials=size == max(sizes))
         for cell, size in zip(cells, sizes)
     ]
-    return map_tasks(run_cell, tasks, executor=executor, report=report)
+    names = [f"cell {cell_name(cell)}" for cell in cells]
+    return map_tasks(run_cell, tasks, executor=executor, report=report, names=names, directory=workdir)
 
 
 def _repeats(cell) -> float:

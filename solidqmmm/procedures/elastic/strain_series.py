@@ -28,6 +28,7 @@ from solidqmmm.procedures.elastic.strained_crystal import (
 )
 from solidqmmm.procedures.formation import primitive
 from solidqmmm.procedures.records import Records
+from solidqmmm.procedures.task_states import tell_known, tell_waiting, told
 from solidqmmm.procedures.tasks import map_tasks
 from solidqmmm.system.study import Study
 
@@ -188,7 +189,11 @@ def strain_series(
         return _computed(task, crystal, report or (lambda _: None))
     missing = [m for m in task.members if records.read(f"{which}/{m.name}") is None]
     singles = [SeriesTask(task.study, which, reference, (m,), fmax, records, task.workdir) for m in missing]
-    done = map_tasks(run_task, singles, executor=executor, report=report)
+    tell_known(f"{which} {m.name}" for m in task.members if m not in missing)
+    done = map_tasks(
+        run_task, singles, executor=executor, report=report, names=[f"{which} {m.name}" for m in missing],
+        directory=task.workdir,
+    )  # fmt: skip
     found = {state.deformation: state for state in done}
     for member in task.members:
         if member not in found:
@@ -240,14 +245,17 @@ def open_strained(model, which: str) -> StrainedCrystal:
 
 def _computed(task: SeriesTask, crystal: StrainedCrystal, report) -> list[StrainedState]:
     states: list[StrainedState] = []
+    tell_waiting(f"{task.which} {member.name}" for member in task.members)
     for member in task.members:
         name = f"{task.which}/{member.name}"
         known = task.records.read(name)
         if known is not None:
+            tell_known([f"{task.which} {member.name}"])
             states.append(StrainedState.from_record(member, known))
             continue
         same = [state for state in states if state.deformation.shape == member.shape]
-        states.append(_strained(crystal, task.reference, member, same, task.fmax))
+        with told(f"{task.which} {member.name}"):
+            states.append(_strained(crystal, task.reference, member, same, task.fmax))
         task.records.write(name, **states[-1].record())
         report(states[-1])
     return states
