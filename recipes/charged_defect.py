@@ -39,6 +39,7 @@ from solidqmmm.system.study_sections import Supercell, beside
 STUDY_SECTION = "charged"
 ENGINE_ALONE = True
 INSTEAD_OF_CRYSTAL = "energies"
+MAY_CHANGE = ("cells", "dielectric", "fit", "second_moment", "mott_littleton")
 
 
 def run(

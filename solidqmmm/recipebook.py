@@ -10,7 +10,7 @@ run. `ENGINE_ALONE = True` is optional too: the recipe takes a study with `qm` a
 engine computes the whole periodic cell; its model has no
 `potential` and cannot be opened, and `model.engine` is what it works with. `INSTEAD_OF_CRYSTAL` is optional as well: the
 name of an option (of a file) with which the study needs no crystal; `model` then has nothing but its `study`.
-`MAY_CHANGE`: options that a run may go on with after they were changed (a series that grows), since no record depends on them.
+`MAY_CHANGE`: options on which no record depends (of a series that grows): a run goes on after they were changed.
 `PLACES_REGION = True`: the recipe makes a crystal of its own and places the quantum region there; `model.partition` has
 none.
 """

@@ -27,6 +27,7 @@ from solidqmmm.procedures.charged_defects.host_dielectric import host_dielectric
 from solidqmmm.procedures.charged_defects.host_potentials import compared
 from solidqmmm.procedures.charged_defects.size_series import extrapolate_table
 from solidqmmm.results.base import Result
+from solidqmmm.runfolder import RunFolder
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.defect import Defect
 from solidqmmm.system.energy_table import read_energies
@@ -458,3 +459,29 @@ def test_a_study_of_numbers_alone(tmp_path, monkeypatch):
     assert "no quantum region" in str(wrong.exception)
     with pytest.raises(StudyError, match="missing, and it has no default"):
         Study.from_mapping({"recipe": "charged_defect", "charged": {"charge": 2}}, schemas=recipebook.schemas())
+
+
+def test_a_series_grows_in_its_folder(tmp_path):
+    """Finished cells stay and are read; what changes an energy is refused; result and figures of before are gone."""
+
+    def prepared(charged) -> RunFolder:
+        folder = RunFolder(tmp_path / "run")
+        assert not folder.prepare(study(charged))
+        folder.figures.mkdir(exist_ok=True)
+        (folder.figures / "mott_littleton.png").touch()
+        folder.write_result(run(charged, workdir=folder.path))
+        return folder
+
+    prepared({"cells": CUBES[:2], "fit": {"A": "fixed", "terms": [1]}})
+    kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "run/cells").iterdir()}
+    assert len(kept) == 2
+    folder = prepared({"cells": CUBES, "fit": {"A": "fixed", "terms": [1, 3]}})
+    assert len(Result.load(folder.path).points) == 3
+    assert {file: file.stat().st_mtime_ns for file in kept} == kept
+    folder.prepare(study({"cells": CUBES}))
+    assert not folder.result_file.exists()
+    assert not list(folder.figures.iterdir())
+    assert not folder._is_complete()
+    for other in ({"charge": 1}, {"ions": "relaxed"}, {"fmax": 0.001}):
+        with pytest.raises(StudyError, match="holds the run of another study"):
+            RunFolder(folder.path).prepare(study({"cells": CUBES} | other))

@@ -413,3 +413,26 @@ def test_a_slope_that_imitates_higher_terms_is_not_believed():
     few = extrapolate(cells[:3], 2, 11.5301)
     assert few.fit["model"].endswith("A fixed")
     assert any("foretells better" in text and "a larger cell would tell" in text for text in few.warnings)
+
+
+def test_a_trend_in_the_residuals_is_not_left_alone():
+    """V_Ca(2-) of shell-model CaF2, relaxed: 23.378 eV by Mott and Littleton (region I of 15 A and 1/R^3 beyond).
+
+    The cells' energies less the Madelung term fall as a curve; a constant through it is 0.04 eV off.
+    """
+    L = 5.4427 * np.arange(2, 7)
+    result = extrapolate(cubes(L, (22.1172, 22.5525, 22.7440, 22.8615, 22.9427)), -2, 5.64141)
+    constant = next(m for m in result.models if m["model"] == "1/L, A fixed")
+    assert constant["E_inf_eV"] > 23.41
+    assert result.fit["model"] == "1/L + 1/L^3 + 1/L^5, A fixed"
+    assert result.E_inf_eV == pytest.approx(23.378, abs=0.006)
+
+
+def test_noise_of_a_relaxed_cell_is_no_anisotropy():
+    noisy = 5.6414 * np.eye(3) + 1e-6
+    result = extrapolate(cubes(LENGTHS, ENERGIES), 2, noisy)
+    assert dict(result.summary())["dielectric"] == "5.6414"
+    assert "rurali2009theory" not in result.METHOD_REFERENCES
+    result = extrapolate(cubes(LENGTHS, ENERGIES), 2, np.diag([5.0, 5.0, 6.0]))
+    assert dict(result.summary())["dielectric"] == "5 5 6 (diagonal)"
+    assert "rurali2009theory" in result.METHOD_REFERENCES

@@ -9,10 +9,11 @@ prediction, B to that of a known second moment. Weighted linear least squares wi
     leave-one-out residuals e_i/(1 - h_i),
 
 and the model is chosen by the root mean square of the latter: what it would have said of each point without having seen it,
-among those whose fitted coefficients all differ from zero by more than two standard errors. A is known from theory: where
-cells are small, a line of another slope may imitate the higher terms. A fitted A that is off its prediction by more than a
-tenth therefore counts only if it foretells ten times better than every model with A fixed. A model with as many
-parameters as points fits everything and foretells nothing; it has no error bar and is never chosen.
+among those whose fitted coefficients all differ from zero by more than two standard errors. Where the residuals of that one
+say, by the F-test at 1 %, that terms are missing, the model that has them and better leave-one-out residuals takes its
+place. A is known from theory: where cells are small, a line of another slope may imitate the higher terms. A fitted A that
+is off its prediction by more than a tenth therefore counts only if it foretells ten times better than every model with A
+fixed. A model with as many parameters as points fits everything and foretells nothing; it has no error bar and is never chosen.
 
 Source of the criterion: D. M. Allen, Technometrics 16, 125 (1974).
 """
@@ -22,6 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 # For each further parameter a model must foretell better by this factor: six points or so let some model win by chance.
 _WORTH_A_PARAMETER = 0.6
@@ -31,6 +33,8 @@ _RESOLVED = 2.0
 _ROUNDING = 1e-9
 # A fitted A that is off its prediction by more than this share must foretell better by this factor.
 _OFF_PREDICTION, _STRONG_EVIDENCE = 0.1, 0.1
+# A model without a term is out where the data would have this probability or less.
+_UNLIKELY = 0.01
 TERMS = (1, 3, 5)
 
 
@@ -159,6 +163,11 @@ class SizeFit:
         return float(np.sqrt(np.mean(self.residuals**2)))
 
     @property
+    def weighted_squares(self) -> float:
+        """Sum of the squares of residuals, over those of the error bars where there are any, else in eV^2."""
+        return float(np.sum(self.residuals**2)) if self.chi_squared is None else self.chi_squared
+
+    @property
     def left_out_rms(self) -> float | None:
         """Root mean square of the leave-one-out residuals in eV."""
         return None if self.left_out is None else float(np.sqrt(np.mean(self.left_out**2)))
@@ -281,7 +290,26 @@ def choose(fits: list[SizeFit], A: float | None = None) -> SizeFit:
         judged = [f for f in judged if not _imitates(f, judged, A)]
     if not judged:
         return ordered[0]
-    return min(judged, key=lambda f: max(f.left_out_rms, _ROUNDING) / _WORTH_A_PARAMETER**f.model.n_parameters)
+    best = min(judged, key=lambda f: max(f.left_out_rms, _ROUNDING) / _WORTH_A_PARAMETER**f.model.n_parameters)
+    richer = [f for f in judged if f.left_out_rms < best.left_out_rms and _needs(f, best)]
+    return min(richer, key=lambda f: f.left_out_rms, default=best)
+
+
+def _needs(richer: SizeFit, fewer: SizeFit) -> bool:
+    """Whether the points would be this unlikely if the further terms of `richer` were zero (F-test of nested models).
+
+    Leaving out a cell at the end of the series asks a model to reach beyond its data: many terms lose there, and a
+    straight line through a curve may win although its residuals have a trend.
+    """
+    nested = set(fewer.model.free) < set(richer.model.free) and (fewer.model.A, fewer.model.B) == (
+        richer.model.A, richer.model.B,
+    )  # fmt: skip
+    if not nested:
+        return False
+    squares = [max(f.weighted_squares, _ROUNDING**2) for f in (fewer, richer)]
+    more = fewer.degrees_of_freedom - richer.degrees_of_freedom
+    F = (squares[0] - squares[1]) / more / (squares[1] / richer.degrees_of_freedom)
+    return float(stats.f.sf(F, more, richer.degrees_of_freedom)) < _UNLIKELY
 
 
 def _imitates(found: SizeFit, others: list[SizeFit], A: float) -> bool:

@@ -10,6 +10,8 @@ import numpy as np
 from solidqmmm.results.base import Result
 from solidqmmm.results.fields import set_array
 
+_NOISE = 1e-5  # of the largest component: what a relaxed unit cell leaves of symmetry
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ChargedDefectResult(Result):
@@ -150,8 +152,7 @@ class ChargedDefectResult(Result):
     def METHOD_REFERENCES(self) -> tuple[str, ...]:
         """Citation keys of the methods whose numbers are in the result."""
         keys = ["leslie1985energy", "makov1995periodic", "allen1974relationship"]
-        diagonal = np.diag(self.dielectric)
-        if np.ptp(diagonal) > 1e-9 or np.abs(self.dielectric - np.diag(diagonal)).max() > 1e-9:
+        if not _is_isotropic(self.dielectric):
             keys.append("rurali2009theory")
         sources = {
             "Lany-Zunger": "lany2008assessment",
@@ -189,9 +190,15 @@ def _short(value: float) -> str:
 
 def _tensor_in_words(tensor) -> str:
     diagonal = np.diag(tensor)
-    if np.abs(tensor - np.diag(diagonal)).max() > 1e-9:
+    if _is_isotropic(tensor):
+        return f"{diagonal.mean():g}"
+    if np.abs(tensor - np.diag(diagonal)).max() > _NOISE * np.abs(tensor).max():
         return "; ".join(" ".join(f"{x:g}" for x in row) for row in tensor)
-    return f"{diagonal[0]:g}" if np.ptp(diagonal) < 1e-9 else " ".join(f"{x:g}" for x in diagonal) + " (diagonal)"
+    return " ".join(f"{x:g}" for x in diagonal) + " (diagonal)"
+
+
+def _is_isotropic(tensor) -> bool:
+    return bool(np.abs(tensor - np.diag(tensor).mean() * np.eye(3)).max() <= _NOISE * np.abs(tensor).max())
 
 
 def _coefficient(fit, letter: str, unit: str, more="") -> str:
