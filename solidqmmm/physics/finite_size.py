@@ -13,7 +13,8 @@ among those whose fitted coefficients all differ from zero by more than two stan
 say, by the F-test at 1 %, that terms are missing, the model that has them and better leave-one-out residuals takes its
 place. A is known from theory: where cells are small, a line of another slope may imitate the higher terms. A fitted A that
 is off its prediction by more than a tenth therefore counts only if it foretells ten times better than every model with A
-fixed. A model with as many parameters as points fits everything and foretells nothing; it has no error bar and is never chosen.
+fixed. A model with as many parameters as points fits everything and foretells nothing; it has no error bar and is never
+chosen.
 
 Source of the criterion: D. M. Allen, Technometrics 16, 125 (1974).
 """
