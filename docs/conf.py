@@ -53,3 +53,4 @@ autodoc_preserve_defaults = True
 autodoc_typehints = "none"  # the docstrings say type, unit and shape
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+suppress_warnings = ["ref.python"]  # an attribute's name may be that of others, too; it is no link to them

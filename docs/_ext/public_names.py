@@ -34,12 +34,8 @@ class PublicNames(SphinxDirective):
             if name not in there:
                 raise self.error(f"`{name}` is no public name of solidqmmm")
             shown.add(name)
-            found = getattr(solidqmmm, name)
-            kind = "autoclass" if inspect.isclass(found) else "autofunction"
-            options = "   :members:\n" if kind == "autoclass" else ""
-            if kind == "autoclass" and issubclass(found, Exception):
-                options += "   :no-index:\n"  # links of "Raises" go to its module, where its family is
-            text.append(f".. {kind}:: solidqmmm.{name}\n{options}")
+            kind = "autoclass" if inspect.isclass(getattr(solidqmmm, name)) else "autofunction"
+            text.append(f".. {kind}:: solidqmmm.{name}\n" + ("   :members:\n" if kind == "autoclass" else ""))
         return self.parse_text_to_nodes("\n".join(text)) if text else []
 
 
