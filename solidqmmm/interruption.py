@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from solidqmmm.runtime import largest
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # A launcher passes on what its ranks have got from the terminal already: within this time (s) a signal is the same one.
 _ECHO = 2.0
@@ -54,7 +56,7 @@ def due(communicator) -> bool:
     mine = requested() or 0
     if communicator.Get_size() == 1:
         return mine > 0
-    found = max(communicator.allgather(mine))
+    found = largest(communicator, mine)
     if found and not mine:
         _ask(found)
     return found > 0

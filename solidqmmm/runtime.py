@@ -18,6 +18,7 @@ import os
 import pickle
 import sys
 import traceback
+from array import array
 from pathlib import Path
 
 from solidqmmm.errors import EnvironmentProblem, SolidQMMMError
@@ -195,16 +196,27 @@ def agree_on_failure(comm, error):
         comm: mpi4py communicator.
         error: The exception of this rank, or None.
     """
-    failing = comm.allgather(error is not None) if comm.Get_size() > 1 else [error is not None]
-    if not any(failing):
+    size, rank = comm.Get_size(), comm.Get_rank()
+    lowest = size - largest(comm, 0 if error is None else size - rank)
+    if lowest == size:
         return
-    lowest = failing.index(True)
-    mine = comm.Get_rank() == lowest
-    if len(failing) > 1:
+    mine = rank == lowest
+    if size > 1:
         packed = comm.bcast(_packed(error, lowest) if mine else None, root=lowest)
         if not mine:
             raise pickle.loads(packed) from error
     raise error
+
+
+def largest(comm, number: int) -> int:
+    """The largest of the numbers of all ranks; collective. A few bytes from each, since it is asked at every step."""
+    if comm.Get_size() == 1:
+        return number
+    from mpi4py import MPI
+
+    found = array("q", [number])
+    comm.Allreduce(MPI.IN_PLACE, [found, MPI.INT64_T], op=MPI.MAX)
+    return found[0]
 
 
 def abort_on_uncaught_error():
