@@ -109,6 +109,39 @@ def test_gpaw_on_two_of_three_ranks(study, tmp_path):
     same(one, three, "energy_eV", "forces_eV_per_A", tolerance=1e-5)
 
 
+# --- dynamics ---------------------------------------------------------------------------------------------------
+
+DYNAMICS = SCRIPT.with_name("mpi_split_dynamics.py")
+FORESEEN = ("nve", "skewed", "frozen", "langevin", "stadium", "checkpoints", "kicked", "pushed")
+ASKED_LATE = {"nvt": "do not follow from the forces alone", "learning": "asks when its steps are made"}
+
+
+def test_dynamics_of_one_host_rank_is_that_of_one_rank_to_the_last_bit(tmp_path, on_ranks):
+    cases = on_ranks(DYNAMICS, tmp_path, 1, ranks=2, timeout=100)
+    for name, found in cases.items():
+        assert (found["positions"], found["velocities"]) == (0.0, 0.0), name
+        assert found["calls"][0] == found["calls"][1], name
+    for name in FORESEEN:  # every call but those of set-ups: the first one, and the one after a caller moved an atom
+        calls, split = cases[name]["calls"][1], cases[name]["split"]
+        wrong = 1 if name == "pushed" else 0
+        assert split["missed"] == wrong, name
+        assert split["hits"] == calls - 1 - (name in ("kicked", "pushed")), name
+        assert split["announced"] == split["hits"] + wrong, name
+    for name, why in ASKED_LATE.items():
+        assert cases[name]["split"]["announced"] == 0
+        assert why in cases[name]["summary"]
+    # Impulses at every third step: what comes after two steps of the host alone is known one step before.
+    assert cases["impulses"]["split"]["hits"] == cases["impulses"]["calls"][1] - 1
+
+
+@pytest.mark.parametrize("quantum", [1, 2])
+def test_dynamics_on_three_ranks(tmp_path, on_ranks, quantum):
+    cases = on_ranks(DYNAMICS, tmp_path, quantum, "skewed", "langevin", ranks=3, timeout=100)
+    for name, found in cases.items():
+        assert found["positions"] < 1e-12, name
+        assert found["split"]["hits"] == found["calls"][1] - 1, name
+
+
 # --- what goes wrong --------------------------------------------------------------------------------------------
 
 

@@ -63,6 +63,10 @@ class ForceMixing(OfCluster):
         self.quantum = QuantumSide(cluster, engine, energy_scale=energy_scale)
         self.removed_net_force = np.zeros(3)
 
+    def foresee(self, positions, cell):
+        """Where the region will be asked next, for engines that can begin with it; as `Correction.evaluate`."""
+        self.quantum.foresee(positions, cell)
+
     def evaluate(self, positions, cell, host_forces=None) -> Contribution:
         """Delta F at contiguous `positions` of the region; `host_forces` in eV/angstrom, shape=(n_region, 3)."""
         n = self.cluster.n_quantum

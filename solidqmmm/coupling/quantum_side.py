@@ -68,13 +68,33 @@ class QuantumSide:
         self.last: Evaluation | None = None
         self._seen = None
 
+    def foresee(self, positions, cell):
+        """Has an engine on other ranks begin with what will be asked next, as `evaluate`.
+
+        Other engines hear nothing of it.
+        """
+        begin = getattr(self.engine, "begin", None)
+        if begin is None:
+            return
+        atoms = self.cluster.to_atoms(positions, cell)
+        if not self._knows(atoms):
+            begin(atoms, stress=self._wants_stress)
+
+    @property
+    def _wants_stress(self) -> bool:
+        return bool(self.cluster.periodic_axes) and self.engine.provides_stress
+
     def evaluate(self, positions, cell) -> RegionEvaluation:
-        """The engine's answer at contiguous `positions` of the region in the host's `cell` (angstrom)."""
+        """The engine's answer.
+
+        Args:
+            positions: Of the region, contiguous, in angstrom, shape=(n_region, 3).
+            cell: The host's present cell in angstrom, shape=(3, 3).
+        """
         cluster, beta = self.cluster, self.energy_scale
         atoms = cluster.to_atoms(positions, cell)
         if not self._knows(atoms):
-            wants_stress = bool(cluster.periodic_axes) and self.engine.provides_stress
-            self.last = self.engine.evaluate(atoms, stress=wants_stress)
+            self.last = self.engine.evaluate(atoms, stress=self._wants_stress)
             self._seen = atoms
             self.evaluations += 1
         answer = self.last

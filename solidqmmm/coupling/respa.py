@@ -51,8 +51,16 @@ class Impulses:
         self._core = core_rows(exact)
         self.last: np.ndarray | None = None
 
+    def foresee(self, positions, cell):
+        """Where the region will be next, as `evaluate`; the exact correction hears of it where it is asked there."""
+        if self.every == 1 or (self.left == 0 and not self.asked):
+            self.exact.foresee(positions, cell)
+
     def evaluate(self, positions, cell, host_forces=None) -> Contribution:
-        """Nothing while `left` counts down, then N Delta F; the energy and the virial are the exact ones."""
+        """Nothing while `left` counts down, then N Delta F; the energy and the virial are the exact ones.
+
+        Arguments are those of `Correction.evaluate`.
+        """
         self.asked = self.left == 0
         if not self.asked:
             self.left -= 1

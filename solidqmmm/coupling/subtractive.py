@@ -71,11 +71,16 @@ class Subtractive(OfCluster):
         twin.__dict__.update(self.__dict__, dead_load=np.asarray(forces, dtype=float))
         return twin
 
+    def foresee(self, positions, cell):
+        """Where the region will be asked next, for engines that can begin with it; as `Correction.evaluate`."""
+        self.quantum.foresee(positions, cell)
+
     def evaluate(self, positions, cell, host_forces=None) -> Contribution:
         """E_QM - E_MM of the cluster at contiguous `positions` of the region, angstrom, shape=(n_region, 3)."""
         del host_forces
-        quantum = self.quantum.evaluate(positions, cell)
+        # The host's own part first: an engine on other ranks may be at work meanwhile.
         classical = self.classical.evaluate(positions, cell)
+        quantum = self.quantum.evaluate(positions, cell)
         terms = {"qm_cluster": quantum.energy, "mm_cluster": -classical.energy}
         forces = quantum.forces - classical.forces
         virial = None

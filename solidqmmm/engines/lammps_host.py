@@ -125,8 +125,10 @@ class LammpsHost(Closing):
 
     # --- corrections --------------------------------------------------------------------------------------------
 
-    def attach(self, correction: Correction, name: str = "correction"):
+    def attach(self, correction: Correction, name: str = "correction", *, hook: Callable[..., Attachment] = Attachment):
         """Adds a correction to every energy, force and pressure that LAMMPS computes from now on.
+
+        `hook(host, correction, fix)` makes what LAMMPS calls; another one than the default may look on without a correction.
 
         Raises:
             ValueError: If a correction of that name is attached already.
@@ -136,7 +138,7 @@ class LammpsHost(Closing):
         fix = f"solidqmmm_{name}"
         self.command(f"fix {fix} all external pf/callback 1 1")
         self.command(f"fix_modify {fix} energy yes virial yes")
-        attachment = Attachment(self, correction, fix)
+        attachment = hook(self, correction, fix)
         self.session.lmp.set_fix_external_callback(fix, attachment)
         self._attachments[name] = attachment
         self._evaluated = False

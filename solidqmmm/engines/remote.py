@@ -210,7 +210,9 @@ class Link:
         return self._ask("call", key, method, arguments, keywords)
 
     def begin(self, key: int, atoms: Atoms, stress: bool):
-        """Has an evaluation begun whose answer `evaluate` collects."""
+        """Has an evaluation begun whose answer `evaluate` collects; nothing happens if that is under way already."""
+        if self._is_foreseen(key, atoms, stress):
+            return
         self._give_up()
         atoms = atoms.copy()
         self.halves.send(("call", key, "evaluate", (atoms,), {"stress": stress}))
@@ -220,13 +222,17 @@ class Link:
 
     def evaluate(self, key: int, atoms: Atoms, stress: bool) -> Evaluation:
         """The answer to what was begun, if that is the same; otherwise asked now."""
-        if self._foreseen is not None:
-            of, there, with_stress = self._foreseen
-            if of == key and with_stress == stress and same_atoms(there, atoms):
-                self.traffic.hits += 1
-                return self._collect()
+        if self._is_foreseen(key, atoms, stress):
+            self.traffic.hits += 1
+            return self._collect()
         self.traffic.asked += 1
         return self._ask("call", key, "evaluate", (atoms.copy(),), {"stress": stress})
+
+    def _is_foreseen(self, key, atoms, stress) -> bool:
+        if self._foreseen is None:
+            return False
+        of, there, with_stress = self._foreseen
+        return of == key and with_stress == stress and same_atoms(there, atoms)
 
     def stop(self, error: BaseException | None = None):
         """Ends the service of the quantum ranks; with an error they leave with it as well."""
@@ -307,10 +313,12 @@ class RemoteEngine(Closing):
 
     @property
     def name(self) -> str:
+        """The engine's."""
         return self.twin.name
 
     @property
     def provides_stress(self) -> bool:
+        """The engine's."""
         return self.twin.provides_stress
 
     @property
@@ -336,6 +344,7 @@ class RemoteEngine(Closing):
             self._link.call(self.key, "forget")
 
     def describe(self) -> dict:
+        """The engine's."""
         return self.twin.describe()
 
     def close(self):
@@ -350,10 +359,11 @@ class RemoteFieldEngine(RemoteEngine):
 
     @property
     def field_capabilities(self) -> frozenset[str]:
+        """The engine's."""
         return self.twin.field_capabilities
 
     def evaluate_in_field(self, atoms: Atoms, charges, *, response=None, cores=None) -> FieldEvaluation:
-        """What the engine says; a response answers on the quantum ranks."""
+        """See `FieldEngine`; a response answers on the quantum ranks."""
         return replace(
             self._link.call(self.key, "evaluate_in_field", atoms.copy(), charges, response=response, cores=cores)
         )

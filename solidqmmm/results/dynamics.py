@@ -35,6 +35,8 @@ class DynamicsResult(Result):
         engine_s: Wall time in the correction, in this process, in s; None for the host alone.
         correction_impulse_amu_A_per_ps: Momentum that the correction has given to the crystal, shape=(3,); None for the
             host alone.
+        split_ranks: Where quantum and host ranks were split: how many there are of each, how many calls were foreseen, hit
+            and missed, and how long each half waited (`engines.remote.Traffic`), of this process; None otherwise.
         stop_reason: Why the run ended before its last step, or None.
         warnings: What a reader should know.
 
@@ -58,6 +60,7 @@ class DynamicsResult(Result):
     stop_reason: str | None = None
     engine_s: float | None = None
     correction_impulse_amu_A_per_ps: np.ndarray | None = None
+    split_ranks: dict | None = None
     warnings: list[str] = field(default_factory=list)
     times_fs: np.ndarray
     temperature_K: np.ndarray
@@ -89,6 +92,18 @@ class DynamicsResult(Result):
             rows.append(
                 ("change of total energy", f"{self.total_energy_eV[-1] - self.total_energy_eV[0]:+.6f} eV")
             )
+        if self.split_ranks is not None:
+            rows.append(("split ranks", division_in_words(self.split_ranks)))
         rows.append(("trajectory", self.trajectory_file or ""))
         rows += [("warning", text) for text in self.warnings]
         return [(label, value) for label, value in rows if value]
+
+
+def division_in_words(said: dict) -> str:
+    """One line about split ranks, from what `DynamicsResult.split_ranks` holds."""
+    words = f"{said['host']} for the host, {said['quantum']} quantum: {said['hits']} of {said['asked'] - said['missed']} calls foreseen"
+    if said["missed"]:
+        words += f", {said['missed']} in vain"
+    if "not_foreseen" in said:
+        words += f" ({said['not_foreseen']})"
+    return words + f"; waited {said['host_waits_s']:.1f} s (host), {said['quantum_waits_s']:.1f} s (quantum)"

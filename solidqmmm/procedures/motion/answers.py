@@ -47,7 +47,10 @@ class Answers:
         return (*self._said, *self._known)
 
     def known(self, positions) -> Contribution | None:
-        """What is known to come next, if it belongs to these positions; else nothing of it will be asked for."""
+        """What is known to come next, if it belongs to these positions (angstrom, shape=(n, 3)).
+
+        Else nothing of it will be asked for.
+        """
         if not self._known:
             return None
         at, given = self._known[0]
@@ -58,8 +61,13 @@ class Answers:
         self._known.popleft()
         return given
 
+    @property
+    def in_hand(self) -> bool:
+        """Whether the next one is known."""
+        return bool(self._known)
+
     def keep(self, positions, given: Contribution):
-        """One more; only what a run can use."""
+        """One more at `positions`, angstrom, shape=(n, 3); only what a run can use."""
         if np.isfinite(given.forces).all():
             self._said.append((positions.copy(), given))
 
@@ -73,8 +81,13 @@ class Remembered:
     def __getattr__(self, name):
         return getattr(self._correction, name)
 
+    def foresee(self, positions, cell):
+        """Where the correction will be asked next, as `Correction.evaluate`, unless the answer is known."""
+        if not self._answers.in_hand:
+            self._correction.foresee(positions, cell)
+
     def evaluate(self, positions, cell, host_forces=None) -> Contribution:
-        """The correction at `positions`, or what it is known to say there."""
+        """The correction at `positions`, or what it is known to say there; as `Correction.evaluate`."""
         given = self._answers.known(positions)
         if given is None:
             given = self._correction.evaluate(positions, cell, host_forces)

@@ -45,6 +45,9 @@ class Stepper(Protocol):
     Attributes:
         name: Its name in the checkpoint.
         stride: Steps that belong together: rows, attendants and checkpoints fall between strides.
+
+    One whose scheme takes `foresee(positions, cell)` and passes on what the correction will be asked says `foresees = True`
+    (see `foresight`).
     """
 
     name: str

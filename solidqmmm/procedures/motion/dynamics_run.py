@@ -19,6 +19,7 @@ from solidqmmm.physics.heat.thermal_velocities import AMU_A2_PER_PS2, thermal_ve
 from solidqmmm.procedures.building.describe import engine_in_words
 from solidqmmm.procedures.motion.answers import Answers
 from solidqmmm.procedures.motion.checkpoint import DynamicsState
+from solidqmmm.procedures.motion.foresight import Foresight
 from solidqmmm.procedures.motion.meter import Meter
 from solidqmmm.procedures.motion.trajectory import Trajectory
 from solidqmmm.results.dynamics import DynamicsResult
@@ -58,6 +59,7 @@ class Run:
         self.answers = Answers()
         kept = None if self.checkpoint is None else self.answers
         self.meter = None if qmmm.coupling is None else Meter(qmmm.coupling, self.host, kept)
+        self.foresight = Foresight(self)
         self.trajectory: Trajectory | None = None
         self.step, self.saved_step, self._acted = 0, None, 0
         self._seeded_at: int | None = None  # LAMMPS's own number of the step
@@ -87,6 +89,7 @@ class Run:
             raise ValueError("the host alone has no correction to replace")
         self.meter.replace(correction)
         self.host.replace(self.meter)
+        self.foresight.stand_last()
         self.qmmm.coupling, self.qmmm.partition = correction, partition
 
     @property
@@ -127,6 +130,7 @@ class Run:
 
     def _remove_integrator(self):
         self.host.before_setup = None
+        self.foresight.end()
         self.heat.end(self.host)
         self.host.session.command("uncompute solidqmmm_T")
         if self.meter is not None:
@@ -139,6 +143,7 @@ class Run:
         state = np.random.SeedSequence([self.settings["seed"], step]).generate_state(1)
         self.heat.seed(self.host, int(state[0]) % (_LARGEST_SEED - 1) + 1)
         self._seeded_at = self.host.session.lmp.extract_global("ntimestep")
+        self.foresight.stand_last()  # noise is another force
 
     def _renew_noise(self):
         """Starts the random numbers anew where LAMMPS is set up between two steps: what counts their work needs it."""
@@ -318,6 +323,7 @@ class Run:
         before = self.host.session.lmp.extract_global("ntimestep")
         try:
             self.host.evaluate()  # a callback or an attendant may have moved something
+            self.foresight.release(chunk)
             if self.meter is not None:
                 self.meter.moving = True
             if self.stepper is None:
@@ -429,6 +435,7 @@ class Run:
             stop_reason=self.stop_reason,
             engine_s=None if self.meter is None else self.meter.seconds,
             correction_impulse_amu_A_per_ps=None if self.meter is None else self._impulse(),
+            split_ranks=self.foresight.report(),
             warnings=self.warnings,
         )
 

@@ -25,6 +25,7 @@ class Respa:
     """
 
     name = "respa"
+    foresees = True
     references = ("tuckerman1992respa",)
 
     def __init__(self, steps: int):

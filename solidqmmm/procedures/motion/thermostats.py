@@ -22,6 +22,8 @@ class Thermostat(Protocol):
         settings: Plain JSON: what must be the same when a run goes on.
         noisy: Whether the forces in LAMMPS contain friction and noise; those without are then in the fix `solidqmmm_bare`.
         restarts: Whether variables of its own start from rest when a run is resumed.
+
+    One that moves atoms by LAMMPS's `fix nve` says `velocity_verlet = True`: the next positions follow from the forces.
     """
 
     ensemble: str
@@ -58,6 +60,7 @@ class NVE:
     """Newton's equations and nothing else."""
 
     ensemble, noisy, restarts = "nve", False, False
+    velocity_verlet = True
 
     def __init__(self):
         self.settings = {"ensemble": self.ensemble, "temperature_K": None}
@@ -96,6 +99,7 @@ class NoseHoover(NVE):
     """
 
     ensemble, restarts = "nvt", True
+    velocity_verlet = False
 
     def __init__(self, temperature_K: float, damping_fs: float = 100.0):
         self.temperature_K, self.damping_fs = float(temperature_K), float(damping_fs)
@@ -122,6 +126,7 @@ class Langevin(NoseHoover):
     """
 
     ensemble, noisy, restarts = "langevin", True, False
+    velocity_verlet = True
 
     def begin(self, host):
         """Sets up the integrator, and keeps the forces before friction and noise are added, for the trajectory."""

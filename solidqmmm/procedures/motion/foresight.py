@@ -1,0 +1,120 @@
+"""Where the region's atoms will be at the next step, told to the quantum ranks before the host computes its forces there.
+
+    velocity Verlet, once the forces F_n are complete:   v = v_n-1/2 + dt/2 F_n/m   (only inside a run)
+                                                         v = v + dt/2 F_n/m,   x_n+1 = x_n + dt v
+
+These are the very operations of LAMMPS's `fix nve` in their order, so x_n+1 is what LAMMPS will find, to the last bit but
+for atoms that are brought back into the box. A hook of its own does it, behind all fixes that add forces: friction and noise
+are in F_n. Inside a run of LAMMPS the quantum ranks are told at once; at its last step only when it is clear that the next
+one follows, because attendants, checkpoints and callers may change things in between.
+
+Nothing is foreseen where the positions do not follow from the forces alone (a Nose-Hoover chain), where the correction is
+not asked at every step and does not say when, or where the coupling needs more than the region's positions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from solidqmmm.engines.lammps_attachment import Attachment
+from solidqmmm.engines.remote import Link, Traffic, link
+from solidqmmm.physics.geometry import unwrapped
+
+_NAME = "foresight"
+
+
+class Foresight:
+    """Of one run of dynamics; it does nothing where the ranks are not split.
+
+    Args:
+        run: The `Run`.
+
+    Attributes:
+        until: LAMMPS's own number of the last step of the present run of LAMMPS.
+    """
+
+    def __init__(self, run):
+        self.run, self.until = run, -1
+        self._link: Link | None = None if run.meter is None else link()
+        self._before = Traffic() if self._link is None else self._link.traffic.since(Traffic())
+        self._next: tuple | None = None
+        self._attached = False
+
+    @property
+    def why_not(self) -> str | None:
+        """Why nothing is foreseen, in words; None where something is, or the ranks are not split."""
+        run = self.run
+        if self._link is None:
+            return None
+        if not getattr(run.heat, "velocity_verlet", False):
+            return f"the next positions do not follow from the forces alone under '{run.heat.ensemble}'"
+        if not getattr(run.stepper, "foresees", run.stepper is None):
+            return f"'{run.stepper.name}' asks when its steps are made"
+        if not hasattr(run.qmmm.coupling, "foresee"):
+            return f"the coupling '{run.qmmm.coupling.name}' needs more than the next positions of the region"
+        return None
+
+    def stand_last(self):
+        """Puts the hook behind all fixes that there are; for this correction."""
+        self.end()
+        if self._link is not None and self.why_not is None:
+            self.run.host.attach(self.run.meter, _NAME, hook=self._hook)
+            self._attached = True
+
+    def end(self):
+        """Removes the hook."""
+        self._next = None
+        if self._attached:
+            self._attached = False
+            self.run.host.detach(_NAME)
+
+    def _hook(self, host, correction, fix) -> Attachment:
+        return _Hook(host, correction, fix, self)
+
+    def told(self, positions, cell):
+        """The next positions of the region in angstrom, shape=(n, 3), by the hook."""
+        run = self.run
+        if run.meter.moving and run.host.session.lmp.extract_global("ntimestep") < self.until:
+            run.meter.scheme.foresee(positions, cell)
+        else:
+            self._next = positions, cell
+
+    def release(self, steps: int):
+        """So many steps follow now: what was held back goes out."""
+        self.until = self.run.host.session.lmp.extract_global("ntimestep") + steps
+        held, self._next = self._next, None
+        if held is not None:
+            self.run.meter.scheme.foresee(*held)
+
+    def report(self) -> dict | None:
+        """The division and what went across it during this run, as plain JSON; None where the ranks are not split."""
+        if self._link is None:
+            return None
+        halves, why_not = self._link.halves, self.why_not
+        said = {"host": halves.host, "quantum": halves.quantum, **asdict(self._link.traffic.since(self._before))}
+        return said if why_not is None else said | {"not_foreseen": why_not}
+
+
+class _Hook(Attachment):
+    """Adds no force; sees the complete ones."""
+
+    def __init__(self, host, correction, fix: str, foresight: Foresight):
+        super().__init__(host, correction, fix)
+        self._foresight = foresight
+
+    def _act(self, nlocal, tags, positions, _external):
+        session, meter = self.host.session, self.correction
+        lmp, mine = session.lmp, self._find(nlocal, tags)
+        local = self._local[mine]
+        v, f = (lmp.numpy.extract_atom(name)[local] for name in ("v", "f"))
+        mass = lmp.numpy.extract_atom("mass")[lmp.numpy.extract_atom("type")[local]]
+        dt = lmp.extract_global("dt")
+        half = (0.5 * dt * lmp.extract_global("ftm2v") / mass)[:, None] * f
+        if meter.moving:
+            v = v + half
+        x = positions[local]
+        moves = self._foresight.run.mobile[meter.atoms[mine]]
+        x = x + dt * (v + half) * moves[:, None]
+        cell = session.cell()
+        x = self._collect(mine, x) @ session.rotation.T
+        self._foresight.told(unwrapped(x, meter.at, cell, self.host.crystal.pbc), cell)
