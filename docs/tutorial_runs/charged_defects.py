@@ -5,19 +5,11 @@ Takes about two minutes on one core. Outputs and figures of the page are from an
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
-from make import OUTPUTS, STATIC, printed, small
-
-EXAMPLE = Path(__file__).parents[2] / "examples" / "magnesia_vacancy"
+from make import OUTPUTS, STATIC, example, printed, small
 
 
 def main():
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        for file in EXAMPLE.iterdir():
-            (folder / file.name).write_bytes(file.read_bytes())
+    with example("magnesia_vacancy") as folder:
         table = printed(folder, "finite-size", "energies.csv", "--charge", "2", "--dielectric", "8.378", "--out", "table")
         (OUTPUTS / "charged_table.txt").write_text(table)
         (OUTPUTS / "charged_shells.txt").write_text(printed(folder, "run", "study.yaml", "--out", "shells"))

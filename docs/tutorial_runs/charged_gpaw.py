@@ -5,26 +5,17 @@ Takes some minutes on one core; with a folder it resumes there. Output and figur
 
 from __future__ import annotations
 
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 
-from make import OUTPUTS, STATIC, printed, small
-
-EXAMPLE = Path(__file__).parents[2] / "examples" / "sodium_chloride_vacancy"
+from make import OUTPUTS, STATIC, example, printed, small
 
 
-def main(folder: Path):
-    for file in EXAMPLE.iterdir():
-        shutil.copy(file, folder)
-    (OUTPUTS / "charged_gpaw.txt").write_text(printed(folder, "run", "study.yaml", "--out", "out"))
-    small(folder / "out" / "figures" / "finite_size.png", STATIC / "charged_gpaw.png")
+def main():
+    with example("sodium_chloride_vacancy", Path(sys.argv[1]) if len(sys.argv) > 1 else None) as folder:
+        (OUTPUTS / "charged_gpaw.txt").write_text(printed(folder, "run", "study.yaml", "--out", "out"))
+        small(folder / "out" / "figures" / "finite_size.png", STATIC / "charged_gpaw.png")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        main(Path(sys.argv[1]))
-    else:
-        with tempfile.TemporaryDirectory() as temporary:
-            main(Path(temporary))
+    main()

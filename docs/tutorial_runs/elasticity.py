@@ -5,16 +5,13 @@ Takes about a minute on one core. Table, output and figures of the page are from
 
 from __future__ import annotations
 
-import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
-from make import OUTPUTS, STATIC, printed, small
+from make import OUTPUTS, STATIC, example, printed, small
 
 from solidqmmm import Result
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "silicon_elasticity"
 SHORTEST = """recipe: elastic_tensor
 structure: {file: Si.cif, lattice: host}
 host: {pair_style: sw, pair_coeff: ["* * Si.sw Si"], species: [Si]}
@@ -23,10 +20,7 @@ WAYS = {"snap": "SNAP", "study": "SNAP in SW", "sw": "SW"}
 
 
 def main():
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        for file in EXAMPLE.iterdir():
-            (folder / file.name).write_bytes(file.read_bytes())
+    with example("silicon_elasticity") as folder:
         (folder / "silicon.yaml").write_text(SHORTEST)
         (OUTPUTS / "elastic_silicon.txt").write_text(printed(folder, "run", "silicon.yaml", "--out", "silicon"))
         results, seconds = {}, {}

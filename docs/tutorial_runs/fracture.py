@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from make import OUTPUTS, STATIC, printed, small
+from make import OUTPUTS, STATIC, example, printed, small
 
 from solidqmmm import Result, build_model, load_study
 from solidqmmm.plotting.crack import draw_crack
@@ -19,7 +19,6 @@ from solidqmmm.plotting.fracture import plot_tip
 from solidqmmm.plotting.style import DOUBLE_COLUMN, save_figure, style
 from solidqmmm.procedures.cracks.crack_system import crack_system
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "silicon_crack"
 SHOWN = {
     "host": "fracture_host.txt",
     "quantum": "fracture_quantum.txt",
@@ -29,16 +28,11 @@ SHOWN = {
 
 
 def main():
-    if len(sys.argv) > 1:
-        run_in(Path(sys.argv[1]))
-        return
-    with tempfile.TemporaryDirectory() as temporary:
-        run_in(Path(temporary))
+    with example("silicon_crack", Path(sys.argv[1]) if len(sys.argv) > 1 else None) as folder:
+        run_in(folder)
 
 
 def run_in(folder: Path):
-    for file in EXAMPLE.iterdir():
-        (folder / file.name).write_bytes(file.read_bytes())
     for name, output in SHOWN.items():
         said = printed(folder, "run", f"{name}.yaml", "--out", name).splitlines(keepends=True)
         kept = [line for line in said if not line.startswith(f"{name}.yaml is complete")]

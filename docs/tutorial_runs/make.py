@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,15 @@ HERE = Path(__file__).parent
 OUTPUTS, STATIC = HERE / "outputs", HERE.parent / "_static"
 EXAMPLE = HERE.parent.parent / "examples" / "silicon_vacancy"
 PROGRAM = Path(sys.executable).with_name("solidqmmm")
+
+
+@contextmanager
+def example(name: str, folder: Path | None = None):
+    """A folder with the files of an example; without one that is given, it is gone afterwards."""
+    with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as place:
+        for file in (HERE.parent.parent / "examples" / name).iterdir():
+            shutil.copy(file, place)
+        yield Path(place)
 
 
 def printed(folder: Path, *arguments: str, may_fail: bool = False) -> str:

@@ -5,25 +5,19 @@ Takes about a minute on one core. Output, table and figures of the page are from
 
 from __future__ import annotations
 
-import tempfile
 import time
-from pathlib import Path
 
-from make import OUTPUTS, STATIC, printed, small
+from make import OUTPUTS, STATIC, example, printed, small
 
 from solidqmmm import Result
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "carbon_in_silicon"
 SIZES = (3, 4, 6, 8)
 SUPERCELL = "supercell: [6, 6, 6]"
 TO_CM1 = 33.35640952
 
 
 def main():
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        for file in EXAMPLE.iterdir():
-            (folder / file.name).write_bytes(file.read_bytes())
+    with example("carbon_in_silicon") as folder:
         study = (folder / "study.yaml").read_text()
         (OUTPUTS / "phonons_carbon.txt").write_text(printed(folder, "run", "study.yaml", "--out", "carbon"))
         for figure in ("frequency_ladder", "local_dos", "mode"):

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from solidqmmm.cli import show
+from solidqmmm.cli import kept, show
 from solidqmmm.errors import StudyError
 
 
@@ -36,30 +36,21 @@ def charge_states(
     """
     show.set_verbosity(verbose)
     begin = time.perf_counter()
-    from hashlib import sha256
-
     from solidqmmm.plotting.charge_states import plot_charge_states
-    from solidqmmm.plotting.style import save_figure
     from solidqmmm.procedures.charged_defects.charge_states import charge_states as computed
     from solidqmmm.procedures.charged_defects.charge_states import read_states
-    from solidqmmm.results.provenance import Provenance
 
     try:
         result = computed(read_states(states), band_gap=gap, vbm=vbm)
     except ValueError as error:
         raise StudyError(f"{states}: {error}") from None
-    folder = Path(states.stem) if out is None else out
-    if folder.exists() and not folder.is_dir():
-        raise StudyError(f"{folder} is a file: give another folder with --out")
-    written = [result.save(folder / "result.json")]
-    drawn = save_figure(plot_charge_states(result), folder / "figures" / "formation_energy")
-    Provenance.collected(
-        seeds={},
-        checksums={states.name: sha256(states.read_bytes()).hexdigest()},
-        references=result.METHOD_REFERENCES,
-        wall_time_s={"run": time.perf_counter() - begin},
-        mpi_ranks=1,
+    written = kept.keep(
+        kept.folder_for(states, out),
+        result,
+        {"formation_energy": plot_charge_states(result)},
+        begin=begin,
+        checksums=kept.checksums(states),
         settings={"gap": result.band_gap_eV, "vbm": result.vbm_eV},
-    ).save(folder / "provenance.json")
+    )
     show.table(result.summary())
-    show.paths([("result", written), ("figures", [path for path in drawn if path.suffix == ".png"])])
+    show.paths(written)

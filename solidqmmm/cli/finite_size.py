@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from solidqmmm.cli import show
+from solidqmmm.cli import kept, show
 from solidqmmm.errors import StudyError
 
 
@@ -47,9 +47,7 @@ def finite_size(
     show.set_verbosity(verbose)
     begin = time.perf_counter()
     from solidqmmm.plotting.charged_defect import figures_of
-    from solidqmmm.plotting.style import save_figure
     from solidqmmm.procedures.charged_defects.size_series import extrapolate_table
-    from solidqmmm.results.provenance import Provenance
     from solidqmmm.system.energy_table import read_energies
 
     table = read_energies(energies, structure=structure)
@@ -58,24 +56,19 @@ def finite_size(
         result = extrapolate_table(table, charge, dielectric, fit_as=fit_as, second_moment=second_moment)
     except ValueError as error:
         raise StudyError(f"{energies} cannot be extrapolated: {error}") from None
-    folder = Path(energies.stem) if out is None else out
-    if folder.exists() and not folder.is_dir():
-        raise StudyError(f"{folder} is a file: give another folder with --out")
-    written = [result.save(folder / "result.json")]
-    drawn = [path for name, ax in figures_of(result).items() for path in save_figure(ax, folder / "figures" / name)]
-    Provenance.collected(
-        seeds={},
-        checksums=table.checksums() | _checksum(structure),
-        references=result.METHOD_REFERENCES,
-        wall_time_s={"run": time.perf_counter() - begin},
-        mpi_ranks=1,
+    written = kept.keep(
+        kept.folder_for(energies, out),
+        result,
+        figures_of(result),
+        begin=begin,
+        checksums=table.checksums() | kept.checksums(structure),
         settings={"charge": charge, "dielectric": dielectric, "fit": fit_as},
-    ).save(folder / "provenance.json")
+    )
     for heading, rows in result.tables().items():
         show.table(rows, heading=heading)
         typer.echo("")
     show.table(result.conclusion())
-    show.paths([("result", written), ("figures", [path for path in drawn if path.suffix == ".png"])])
+    show.paths(written)
 
 
 def _fit(terms: str, free_A: bool):
@@ -89,9 +82,3 @@ def _fit(terms: str, free_A: bool):
     except ValueError:
         raise ValueError(f"--terms must be 'auto' or powers of 1/L such as 1,3, got {terms!r}") from None
     return {"A": "free" if free_A else "fixed", "terms": powers}
-
-
-def _checksum(path: Path | None) -> dict[str, str]:
-    from hashlib import sha256
-
-    return {} if path is None else {path.name: sha256(path.read_bytes()).hexdigest()}

@@ -118,16 +118,12 @@ class OpenWaves:
             self._window = self._window * w.reshape([-1 if k == c else 1 for k in range(3)])
 
     def place(self, positions, widths):
-        """Puts sites at `positions` (angstrom, shape=(n, 3)) with Gaussian `widths` (angstrom, shape=(n,)); `far` says
-        which are off the grid.
-        """
+        """See `OpenGrid`."""
         self._field.place(positions, widths)
         self.far = self._field.far
 
     def electron_potential(self, charges, dipoles=None):
-        """What electrons feel of charges (e, shape=(n,)) and dipoles (e angstrom, shape=(n, 3)) at the sites, in
-        hartree, GPAW's array.
-        """
+        """See `OpenGrid`."""
         v = self._grid.zeros()
         block = self._window * self._field.potential(charges, dipoles)
         for piece in self._pieces:
@@ -139,11 +135,7 @@ class OpenWaves:
         return waves
 
     def at_sites(self, density, derivatives: int) -> list[np.ndarray]:
-        """Potential in V, shape=(n,), field in V/angstrom, shape=(n, 3), and its gradient, shape=(n, 3, 3), at the
-        sites.
-
-        The first `derivatives` + 1 of them, of GPAW's total `density`, the same on all ranks.
-        """
+        """See `OpenGrid`."""
         whole = density.gather(broadcast=True).ifft(grid=self._grid).data
         weights = np.array(self._window)
         for piece in self._pieces:
@@ -175,26 +167,18 @@ class PeriodicWaves:
         self._field = LatticeField(pw.cell_cv * Bohr, pw.indices_cG[:, pw.ng1 : pw.ng2].T)
 
     def place(self, positions, widths):
-        """Puts sites at `positions` (angstrom, shape=(n, 3)) with Gaussian `widths` (angstrom, shape=(n,)); none is far
-        from the cell.
-        """
+        """See `OpenGrid`."""
         self._field.place(positions, widths)
         self.far = np.zeros(len(positions), dtype=bool)
 
     def electron_potential(self, charges, dipoles=None):
-        """What electrons feel of charges (e, shape=(n,)) and dipoles (e angstrom, shape=(n, 3)) at the sites, in
-        hartree, GPAW's array.
-        """
+        """See `OpenGrid`."""
         v = self.pw.empty()
         v.data[:] = self._field.potential(charges, dipoles) * (-1 / Ha)
         return v
 
     def at_sites(self, density, derivatives: int) -> list[np.ndarray]:
-        """Potential in V, shape=(n,), field in V/angstrom, shape=(n, 3), and its gradient, shape=(n, 3, 3), at the
-        sites.
-
-        The first `derivatives` + 1 of them, of GPAW's total `density`, the same on all ranks.
-        """
+        """See `OpenGrid`."""
         found = self._field.at_sites(density.data * (-1 / Bohr**3), derivatives)
         return _summed(found, self.pw.comm)
 
@@ -208,17 +192,11 @@ class PeriodicGrid(PeriodicWaves):
         self.floor = float(np.linalg.norm(grid.cell_cv * Bohr / grid.size_c[:, None], axis=1).max())
 
     def electron_potential(self, charges, dipoles=None):
-        """What electrons feel of charges (e, shape=(n,)) and dipoles (e angstrom, shape=(n, 3)) at the sites, in
-        hartree, GPAW's array.
-        """
+        """See `OpenGrid`."""
         return super().electron_potential(charges, dipoles).ifft(grid=self.grid)
 
     def at_sites(self, density, derivatives: int) -> list[np.ndarray]:
-        """Potential in V, shape=(n,), field in V/angstrom, shape=(n, 3), and its gradient, shape=(n, 3, 3), at the
-        sites.
-
-        The first `derivatives` + 1 of them, of GPAW's total `density`, the same on all ranks.
-        """
+        """See `OpenGrid`."""
         return super().at_sites(density.fft(pw=self.pw), derivatives)
 
 
