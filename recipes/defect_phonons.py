@@ -60,6 +60,7 @@ def run(
     rattle: Annotated[float, Field(ge=0)] = 0.0,
     temperatures: list[Annotated[float, Field(gt=0)]] | None = None,
     workdir: Path | None = None,
+    executor=None,
     progress=None,
 ) -> DefectPhononsResult:
     """Vibrations of the model's defect.
@@ -77,6 +78,7 @@ def run(
         rattle: Random displacements of the defect's neighbours before, angstrom.
         temperatures: For the vibrational formation entropy and free energy, K.
         workdir: Run folder.
+        executor: Any concurrent.futures executor; quantum atoms are displaced in it side by side.
         progress: Called as progress(done, total, message).
     """
     core = core_atoms(model)
@@ -91,6 +93,7 @@ def run(
         relax=relax,
         rattle=rattle,
         folder=folder,
+        executor=executor,
         progress=progress,
     )
     bulk = bulk_phonons(model, rest.hessian.host.force_range, masses=masses.of_elements(model.unit.species))

@@ -47,6 +47,7 @@ def run(
     max_qm_calls: Annotated[int, Field(gt=0)] = 60,
     chemical_potentials: dict[str, float] | None = None,
     workdir: Path | None = None,  # noqa: ARG001 - engines keep their evaluations in its journal
+    executor=None,
     progress=None,
 ) -> EmbeddingLadderResult:
     """Climbs the ladder.
@@ -60,6 +61,7 @@ def run(
         max_qm_calls: Largest number of quantum calls of a relaxation.
         chemical_potentials: mu by element, eV.
         workdir: Run folder.
+        executor: Any concurrent.futures executor; the rungs are computed in it side by side.
         progress: Called as progress(done, total, message).
     """
     rungs = embedding_ladder(
@@ -69,6 +71,7 @@ def run(
         fmax=fmax if ions == "relaxed" else None,
         max_qm_calls=max_qm_calls,
         chemical_potentials=chemical_potentials,
+        executor=executor,
         progress=progress,
     )
     said = described(model)

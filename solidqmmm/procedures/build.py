@@ -25,6 +25,7 @@ from solidqmmm.procedures.building.place_defect import place_defect
 from solidqmmm.procedures.building.slabs import slab_axes
 from solidqmmm.procedures.building.study_region import bond_rules, region_centre, select_partition
 from solidqmmm.procedures.carve import carve, complete_partition
+from solidqmmm.procedures.task_worker import logs_in
 from solidqmmm.system.bonds import BondRules
 from solidqmmm.system.cluster import Cluster
 from solidqmmm.system.crystal import Crystal
@@ -97,7 +98,8 @@ def _engine(
     # A LAMMPS potential answers faster than a disk, and a run of dynamics has its checkpoints.
     unworthy = study.recipe_places_region and study.qm["engine"] == "lammps"
     journal = None if folder is None or unworthy else folder / "journal"
-    return made(partial(make_journaled_engine, settings, journal=journal, log_dir=folder, search_dirs=(study.folder,)))
+    logs = None if folder is None else logs_in(folder)
+    return made(partial(make_journaled_engine, settings, journal=journal, log_dir=logs, search_dirs=(study.folder,)))
 
 
 class Model(Closing):
@@ -300,17 +302,22 @@ class Model(Closing):
         partition = complete_partition(self.crystal, partition, study.caps.rules(), self.bond_rules)
         return Model(study, self.unit, self.perfect, self.crystal, self.defect, partition, self.engine, self.log_dir)
 
+    def study_with_embedding(self, coupling, core: Selection | None = None) -> Study:
+        """The study with another coupling section, and another core without buffer."""
+        update = {"coupling": coupling}
+        if core is not None:
+            update["region"] = self.study.region.model_copy(update={"core": core, "buffer": None})
+        study = self.study.model_copy(update=update)
+        study.__pydantic_private__ = self.study.__pydantic_private__
+        return study
+
     def with_embedding(self, coupling, core: Selection | None = None) -> Model:
         """The same crystal with another coupling section, and another core without buffer; an engine of its own.
 
         Raises:
             ValueError, RegionError: As `build_model`.
         """
-        update = {"coupling": coupling}
-        if core is not None:
-            update["region"] = self.study.region.model_copy(update={"core": core, "buffer": None})
-        study = self.study.model_copy(update=update)
-        study.__pydantic_private__ = self.study.__pydantic_private__
+        study = self.study_with_embedding(coupling, core)
         return _assembled(study, self.unit, self.perfect, self.crystal, self.defect, self.log_dir)
 
     # --- what a reader should know ----------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -10,12 +12,15 @@ import numpy as np
 from solidqmmm.coupling.additive import EMBEDDINGS
 from solidqmmm.coupling.qmmm import QMMM
 from solidqmmm.physics.geometry import distances_to_point
-from solidqmmm.procedures.build import Model
+from solidqmmm.procedures.build import Model, build_model
 from solidqmmm.procedures.building.embed import is_additive
 from solidqmmm.procedures.building.embedding_requests import SHELLS_ANSWER
 from solidqmmm.procedures.charged_defects.lattice_stability import require_stable_lattice
 from solidqmmm.procedures.relax import relax
+from solidqmmm.procedures.task_worker import ONE_AT_A_TIME
+from solidqmmm.procedures.tasks import map_tasks
 from solidqmmm.results.embedding_ladder import EmbeddingRung
+from solidqmmm.system.study import Study
 from solidqmmm.system.study_sections import AdditiveSection, Selection
 
 _LARGEST_SHOWN = 5000  # dipoles, the nearest ones
@@ -29,6 +34,7 @@ def embedding_ladder(
     fmax: float | None = None,
     max_qm_calls: int = 60,
     chemical_potentials: dict[str, float] | None = None,
+    executor=None,
     progress: Callable | None = None,
 ) -> list[EmbeddingRung]:
     """E(defect) - E(perfect) by every embedding of every cluster.
@@ -41,6 +47,7 @@ def embedding_ladder(
         fmax: Relaxes both crystals to this largest force, eV/angstrom; None leaves the ions where they are.
         max_qm_calls: Largest number of quantum calls of a relaxation.
         chemical_potentials: mu by element, eV; formation energies need those of what was added or removed.
+        executor: Any concurrent.futures executor; the rungs are computed in it side by side.
         progress: Called as progress(done, total, message).
 
     Raises:
@@ -62,15 +69,54 @@ def embedding_ladder(
     balance, mu = model.defect.particle_balance(), chemical_potentials or {}
     known = set(balance) <= set(mu)
     report = progress or (lambda *_: None)
-    rungs, clusters = [], tuple(clusters)
-    total = len(schemes) * len(clusters)
-    for cluster in clusters:
-        for coupling in schemes:
-            with model.with_embedding(coupling, cluster) as there:
-                report(len(rungs), total, f"{coupling.scheme}, {_formula(there)}")
-                rungs.append(_rung(there, fmax, max_qm_calls, balance if known else None, mu))
-    report(total, total, "")
-    return rungs
+    pairs = [(coupling, cluster) for cluster in clusters for coupling in schemes]
+    options = (fmax, max_qm_calls, balance if known else None, mu)
+    done: list[EmbeddingRung] = []
+
+    def here(pair):
+        with model.with_embedding(*pair) as there:
+            report(len(done), len(pairs), f"{there.study.coupling.scheme}, {_formula(there)}")
+            return _rung(there, *options)
+
+    def told(rung: EmbeddingRung):
+        done.append(rung)
+        report(len(done), len(pairs), f"{rung.embedding}, {rung.formula_qm}")
+
+    names = [_name(coupling, cluster) for coupling, cluster in pairs]
+    if executor is None:
+        return map_tasks(here, pairs, report=told, names=names, directory=model.log_dir)
+    tasks = [RungTask(model.study_with_embedding(*pair), options, model.log_dir) for pair in pairs]
+    return map_tasks(run_rung, tasks, executor=executor, report=told, names=names, directory=model.log_dir)
+
+
+@dataclass(frozen=True, eq=False)
+class RungTask:
+    """One rung, as a worker in another process is told about it.
+
+    Attributes:
+        study: The study with the coupling and the core of this rung.
+        options: fmax, max_qm_calls, particle balance (None where a chemical potential is missing), chemical potentials.
+        workdir: Run folder, or None.
+    """
+
+    study: Study
+    options: tuple
+    workdir: Path | None = None
+
+
+def run_rung(task: RungTask) -> EmbeddingRung:
+    """One rung in a worker: the model is built anew. What its engine was asked before is read from the journal."""
+    with ONE_AT_A_TIME, build_model(task.study, log_dir=task.workdir) as model:
+        return _rung(model, *task.options)
+
+
+def _name(coupling: AdditiveSection, cluster: Selection | None) -> str:
+    """Such as 'mechanical', or 'mechanical, hops 1'."""
+    if cluster is None:
+        return coupling.scheme
+    said = {key: value for key, value in cluster.model_dump().items() if value is not None}
+    words = ", ".join(f"{key} {value}" for key, value in said.items())
+    return f"{coupling.scheme}, {words if len(words) < 40 else cluster.kind}"
 
 
 def missing_potentials(model: Model, chemical_potentials: dict[str, float] | None) -> str | None:

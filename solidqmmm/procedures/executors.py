@@ -2,7 +2,7 @@
 
 executorlib starts MPI-parallel tasks from a driver that is not parallel, and does so with the same interface on one machine,
 inside a job, and by jobs of its own (https://executorlib.readthedocs.io). What it does not do (a rank that fails alone, a
-task that hangs, workers of a driver that was killed) is in `task_worker`. Its cache is not used for results: what is finished
+task that hangs, workers of a driver that was killed) is in `task_worker`. Its cache is not used for results: finished work
 is in the run folder's records and journal, whoever did it.
 """
 

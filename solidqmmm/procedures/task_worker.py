@@ -14,6 +14,7 @@ import faulthandler
 import json
 import os
 import pickle
+import re
 import socket
 import sys
 import threading
@@ -28,6 +29,9 @@ from typing import Any
 from solidqmmm.errors import SolidQMMMError, TaskError
 from solidqmmm.runtime import agree_on_failure
 from solidqmmm.system.whole_file import written_whole
+
+# Threads of one process share MPI and LAMMPS's globals: what opens engines in a task holds this.
+ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,16 @@ class Order:
         return Path(self.folder, f"{self.key}.{kind}")
 
 
+def logs_in(folder) -> Path:
+    """Where engines write their logs: in a worker a folder of the task that it is at, so that neighbours do not mix."""
+    return logs_of(folder, _at_work[-1].name) if _at_work else Path(folder)
+
+
+def logs_of(folder, name: str) -> Path:
+    """Folder of a task's logs in a run folder."""
+    return Path(folder, "tasks", re.sub(r"[^\w.+-]+", "_", name))
+
+
 def stop_mark(folder) -> Path:
     """File whose appearance ends all workers that are at work on tasks of a folder."""
     return Path(folder, "stop")
@@ -80,7 +94,7 @@ def work(order: Order):
     rank = 0 if channel is None else channel.Get_rank()
     _begin(order, channel, rank)
     result, error = None, None
-    _at_work.append(order.folder)
+    _at_work.append(order)
     try:
         with _timed(order, rank):
             try:
@@ -207,7 +221,7 @@ def _timed(order: Order, rank: int):
 
 
 _tethers: set[tuple[str, int]] = set()
-_at_work: list[str] = []  # folders of the tasks that this worker is at
+_at_work: list[Order] = []  # the task that this worker is at
 
 
 def _tethered(order: Order):
@@ -226,7 +240,7 @@ def _end_with(home: tuple[str, int]):
     host, process = home
     here = host == socket.gethostname()
     parent = os.getppid()  # that process, or the launcher of the ranks
-    while os.getppid() == parent and not any(stop_mark(folder).exists() for folder in tuple(_at_work)):
+    while os.getppid() == parent and not any(stop_mark(order.folder).exists() for order in tuple(_at_work)):
         if here:
             try:
                 os.kill(process, 0)

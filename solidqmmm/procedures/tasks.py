@@ -18,7 +18,7 @@ from shutil import rmtree
 
 from solidqmmm.errors import SolidQMMMError, TaskError
 from solidqmmm.procedures.task_states import DONE, FAILED, RUNNING, tell, tell_waiting, told
-from solidqmmm.procedures.task_worker import Order, died, stop_mark, work
+from solidqmmm.procedures.task_worker import Order, died, logs_of, stop_mark, work
 
 _LOOK = 0.2  # seconds between looks at what workers leave in the folder
 _PATIENCE = 10.0  # seconds that a rank which failed waits for the others
@@ -128,7 +128,7 @@ class _Driver:
     def _result(self, future: Future, n: int):
         order = self.orders[n]
         try:
-            with _named(order.name, self.directory):
+            with _named(order.name, self._folder(order.name)):
                 return future.result()
         except BaseException as error:
             if not isinstance(error, Exception):
@@ -153,11 +153,17 @@ class _Driver:
         if words is not None:
             return self._failed(k, words)
         tell(self.orders[k].name, FAILED)
-        return died(self.orders[k].name, self.directory)
+        return died(self.orders[k].name, self._folder(self.orders[k].name))
 
     def _failed(self, n: int, words: str) -> TaskError:
-        tell(self.orders[n].name, FAILED)
-        return TaskError(words, task=self.orders[n].name, directory=self.directory)
+        name = self.orders[n].name
+        tell(name, FAILED)
+        return TaskError(words, task=name, directory=self._folder(name))
+
+    def _folder(self, name: str):
+        """Where the logs of a task are; the run folder where it has left none."""
+        logs = None if self.directory is None else logs_of(self.directory, name)
+        return logs if logs is not None and logs.is_dir() else self.directory
 
     def _words(self, n: int) -> str | None:
         """What a worker wrote down before it ended itself."""

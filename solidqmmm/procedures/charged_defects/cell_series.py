@@ -7,7 +7,6 @@ energies: they are the same in every cell.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from solidqmmm.procedures.charged_defects.host_potentials import compared, host_
 from solidqmmm.procedures.charged_defects.lattice_stability import require_stable_lattice
 from solidqmmm.procedures.records import Records, fingerprint
 from solidqmmm.procedures.relax import relax
+from solidqmmm.procedures.task_worker import ONE_AT_A_TIME
 from solidqmmm.procedures.tasks import map_tasks
 from solidqmmm.system.charges import site_charges
 from solidqmmm.system.energy_table import CellEnergy
@@ -195,8 +195,7 @@ def run_cell(task: CellTask) -> CellOutcome:
     """One cell; the model is built anew. Its record is read where there is one."""
     from solidqmmm.procedures.build import build_model
 
-    # Threads of one process share MPI and LAMMPS's globals.
-    with _ONE_AT_A_TIME, build_model(task.study, log_dir=task.workdir) as model:
+    with ONE_AT_A_TIME, build_model(task.study, log_dir=task.workdir) as model:
         folder = None if task.workdir is None else Path(task.workdir) / "cells"
         records = Records(folder, fingerprint(_without_series(model), ions=task.ions, fmax=task.fmax))
         name = cell_name(task.study.supercell).replace("/", "_").replace(" ", ".")
@@ -206,9 +205,6 @@ def run_cell(task: CellTask) -> CellOutcome:
             known = (_of_engine(model, task) if model.engine_alone else _of_host(model, task)).record()
             records.write(name, **known)
         return CellOutcome.from_record(known)
-
-
-_ONE_AT_A_TIME = threading.Lock()
 
 
 class _without_series:

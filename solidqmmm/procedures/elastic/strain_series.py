@@ -6,7 +6,6 @@ relaxed ones before it; with one, each is a task that starts from the reference.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from solidqmmm.procedures.elastic.strained_crystal import (
 from solidqmmm.procedures.formation import primitive
 from solidqmmm.procedures.records import Records
 from solidqmmm.procedures.task_states import tell_known, tell_waiting, told
+from solidqmmm.procedures.task_worker import ONE_AT_A_TIME
 from solidqmmm.procedures.tasks import map_tasks
 from solidqmmm.system.study import Study
 
@@ -205,16 +205,12 @@ def run_task(task: SeriesTask) -> StrainedState:
     """One deformation in a worker: the model is built anew."""
     from solidqmmm.procedures.build import build_model
 
-    # Threads of one process share MPI and LAMMPS's globals.
     with (
-        _ONE_AT_A_TIME,
+        ONE_AT_A_TIME,
         build_model(task.study, log_dir=task.workdir) as model,
         open_strained(model, task.which) as crystal,
     ):
         return _computed(task, crystal, lambda _: None)[0]
-
-
-_ONE_AT_A_TIME = threading.Lock()
 
 
 def open_strained(model, which: str) -> StrainedCrystal:

@@ -67,6 +67,7 @@ def crystal_at_rest(
     relax: bool = True,
     rattle: float = 0.0,
     folder=None,
+    executor=None,
     progress: Callable | None = None,
 ) -> CrystalAtRest:
     """Relaxes a model's crystal at fixed cell and takes its Hessian.
@@ -78,6 +79,7 @@ def crystal_at_rest(
         rattle: Standard deviation of random displacements of the defect's neighbours before, angstrom.
         relax: Whether to relax; else a crystal with larger forces is refused.
         folder: Where the host's finished displacements are kept.
+        executor: Any concurrent.futures executor, for the displacements of quantum atoms.
         progress: Called as progress(done, total, message).
 
     Raises:
@@ -114,6 +116,9 @@ def crystal_at_rest(
             rotations=rotations,
             permutations=permutations,
             folder=folder,
+            study=model.study,
+            workdir=model.log_dir,
+            executor=executor,
             progress=progress,
         )
     return CrystalAtRest(positions, cell, force, hessian, rotations, permutations, calls)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy import sparse
@@ -23,7 +24,11 @@ from solidqmmm.physics.symmetry.symmetric_displacements import (
     opposite_forces,
 )
 from solidqmmm.physics.vibrations.force_constants import symmetrized, with_sum_rule
+from solidqmmm.procedures.build import build_model
+from solidqmmm.procedures.task_worker import ONE_AT_A_TIME
+from solidqmmm.procedures.tasks import map_tasks
 from solidqmmm.procedures.vibrations.host_hessian import HostHessian, host_hessian
+from solidqmmm.system.study import Study
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +59,9 @@ def hybrid_hessian(
     rotations=None,
     permutations=None,
     folder=None,
+    study: Study | None = None,
+    workdir: Path | None = None,
+    executor=None,
     progress: Callable | None = None,
 ) -> HybridHessian:
     """The Hessian of a hybrid crystal (or of the host alone) at its present positions; collective.
@@ -64,6 +72,10 @@ def hybrid_hessian(
         rotations, permutations: Point operations that the crystal has, and onto which atom each takes each atom,
             shape=(m, 3, 3) and (m, n); only the identity without them.
         folder: Where the host's finished displacements are kept; quantum evaluations are in the engine's journal.
+        study, workdir: Of the crystal, where an executor is given: its workers build the coupling anew, and read what is in
+            the journal of the run folder.
+        executor: Any concurrent.futures executor; the atoms of the quantum region are displaced in it side by side. The
+            host's own displacements are done here, in a live LAMMPS that knows its neighbours.
         progress: Called as progress(done, total, message).
 
     Raises:
@@ -94,26 +106,90 @@ def hybrid_hessian(
         local = place[np.asarray(permutations)[:, atoms]]
         kept = (local >= 0).all(axis=1)
         rotations, local = np.asarray(rotations)[kept], local[kept]
-    forces = _quantum_forces(coupling, cell)
-    before = coupling.quantum.evaluations
     displacements = fewest_displacements(rotations, local)
-    total = sum(len(d.signs) for d in displacements)
-    responses, done = [], 0
-    for d in displacements:
-        moved = []
-        for sign in d.signs:
-            shifted = inside.copy()
-            shifted[d.atom] += sign * displacement * np.array(d.direction)
-            moved.append(forces(shifted))
-            done += 1
-            report(done, total, f"quantum block: atom {int(atoms[d.atom])}")
-        if len(moved) == 1:
-            moved.append(opposite_forces(d, moved[0], rotations, local))
-        responses.append((moved[1] - moved[0]) / (2 * displacement))
-    block = hessian_from_responses(displacements, responses, rotations, local).reshape(3 * len(atoms), -1)
-    return _joined(
-        classical, coupling, atoms, block, len(displacements), coupling.quantum.evaluations - before
+    moved, calls = _moved_forces(
+        displacements, displacement, inside, cell, atoms, coupling, executor, study, workdir, report
     )
+    responses = []
+    for d, found in zip(displacements, moved):
+        if len(found) == 1:
+            found.append(opposite_forces(d, found[0], rotations, local))
+        responses.append((found[1] - found[0]) / (2 * displacement))
+    block = hessian_from_responses(displacements, responses, rotations, local).reshape(3 * len(atoms), -1)
+    return _joined(classical, coupling, atoms, block, len(displacements), calls)
+
+
+@dataclass(frozen=True, eq=False)
+class DisplacementTask:
+    """Displacements of one atom, as a worker in another process is told about them.
+
+    Attributes:
+        study: The study.
+        positions: Of the region's atoms at rest in angstrom, shape=(n, 3).
+        cell: Cell vectors as rows in angstrom, shape=(3, 3).
+        atom: Which of them is displaced.
+        vectors: By how much, angstrom, shape=(m, 3).
+        workdir: Run folder, or None.
+    """
+
+    study: Study
+    positions: np.ndarray
+    cell: np.ndarray
+    atom: int
+    vectors: np.ndarray
+    workdir: Path | None = None
+
+
+def run_displacements(task: DisplacementTask) -> tuple[np.ndarray, int]:
+    """Forces in eV/angstrom, shape=(m, n, 3), and the quantum calls they took, in a worker: the coupling is built anew."""
+    with ONE_AT_A_TIME, build_model(task.study, log_dir=task.workdir) as model:
+        coupling = model.coupling()
+        return _displaced(task, coupling, lambda: None)
+
+
+def _displaced(task: DisplacementTask, coupling, tick: Callable) -> tuple[np.ndarray, int]:
+    forces, before, found = _quantum_forces(coupling, task.cell), coupling.quantum.evaluations, []
+    for vector in task.vectors:
+        shifted = task.positions.copy()
+        shifted[task.atom] += vector
+        found.append(forces(shifted))
+        tick()
+    return np.array(found), coupling.quantum.evaluations - before
+
+
+def _moved_forces(displacements, size, inside, cell, atoms, coupling, executor, study, workdir, report):
+    """Forces with each displacement by each of its signs, and the quantum calls they took; atom by atom."""
+    of_atom: dict[int, list[int]] = {}
+    for n, d in enumerate(displacements):
+        of_atom.setdefault(d.atom, []).append(n)
+    steps = {
+        atom: [(n, sign * size * np.array(displacements[n].direction)) for n in mine for sign in displacements[n].signs]
+        for atom, mine in of_atom.items()
+    }
+    tasks = [
+        DisplacementTask(study, inside, cell, atom, np.array([vector for _, vector in mine]), workdir)
+        for atom, mine in steps.items()
+    ]
+    total, done = sum(map(len, steps.values())), 0
+
+    def tick(count=1, text="quantum block"):
+        nonlocal done
+        done += count
+        report(done, total, text)
+
+    names = [f"atom {int(atoms[atom])}" for atom in steps]
+    if executor is None:
+        outcomes = map_tasks(lambda task: _displaced(task, coupling, tick), tasks, names=names, directory=workdir)
+    else:
+        outcomes = map_tasks(
+            run_displacements, tasks, executor=executor, names=names, directory=workdir,
+            report=lambda outcome: tick(len(outcome[0])),
+        )  # fmt: skip
+    moved = [[] for _ in displacements]
+    for mine, (forces, _) in zip(steps.values(), outcomes, strict=True):
+        for (n, _), found in zip(mine, forces, strict=True):
+            moved[n].append(found)
+    return moved, sum(calls for _, calls in outcomes)
 
 
 def _quantum_forces(coupling, cell):
