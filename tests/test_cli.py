@@ -14,7 +14,7 @@ from launching import on_ranks
 from pymatgen.core import Lattice, Structure
 
 from solidqmmm import recipebook
-from solidqmmm.cli.show import duration
+from solidqmmm.cli.progress import duration
 from solidqmmm.errors import StudyError
 from solidqmmm.results.base import Result
 from solidqmmm.results.provenance import Provenance, bibliography, without_paths

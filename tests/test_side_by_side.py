@@ -12,6 +12,7 @@ import pytest
 
 from solidqmmm import recipebook
 from solidqmmm.procedures.build import build_model
+from solidqmmm.procedures.check import check_boundary
 from solidqmmm.procedures.executors import local_executor
 from solidqmmm.procedures.task_states import watched
 from solidqmmm.system.study import Study
@@ -120,3 +121,32 @@ def test_cells_of_a_charged_defect(tmp_path, executor):
     again, _ = run(CELLS, tmp_path)
     assert again.E_inf_eV == found.E_inf_eV
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()} == records
+
+
+CHECKED = {
+    "recipe": "single_point",
+    "structure": elastic_cases.silicon(),
+    "supercell": [2, 2, 2],
+    "host": elastic_cases.SW,
+    "qm": elastic_cases.engine(elastic_cases.T3),
+    "region": {"core": {"hops": 1}, "buffer": {"hops": 0}},
+    "caps": {"kind": "none"},
+    "coupling": {"scheme": "subtractive"},
+}
+
+
+def test_questions_of_a_trust_report(tmp_path, executor):
+    def checked(workdir=None, **options):
+        study, states = Study.from_mapping(CHECKED, schemas=recipebook.schemas()), {}
+        with build_model(study, log_dir=workdir) as model, watched(states.__setitem__):
+            return check_boundary(model, buffers=[0, 1], nve_steps=3, **options), states
+
+    expected, told = checked()
+    found, states = checked(tmp_path, executor=executor)
+    assert states == told
+    assert set(states) == {"patch test", "mismatch", "energy drift", "buffer 0 hops", "buffer 1 hop"}
+    for test, other in zip(found.tests, expected.tests, strict=True):
+        assert test["value"] == pytest.approx(other["value"], abs=1e-5)
+        assert {**test, "value": 0} == {**other, "value": 0}
+    assert found.warnings == expected.warnings
+    assert found.buffer_series.reference == expected.buffer_series.reference

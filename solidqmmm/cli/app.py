@@ -25,7 +25,8 @@ from solidqmmm.cli.executor import (
     require_tasks,
 )
 from solidqmmm.cli.finite_size import finite_size
-from solidqmmm.cli.layout import host_ranks
+from solidqmmm.cli.layout import on_host_ranks
+from solidqmmm.cli.progress import Progress, close_all
 from solidqmmm.cli.ranks import Ranks
 from solidqmmm.cli.recipes import recipes_app
 from solidqmmm.errors import SolidQMMMError, StudyError
@@ -132,15 +133,17 @@ def run(
         return
     if on_ranks is not None:
         raise SolidQMMMError("--ranks belongs to --dry-run: the ranks of a run are those of mpiexec -n N")
-    with host_ranks(study, ranks) as at_work:
-        if at_work:
-            _run_or_go_on(study_file, study, recipe, out, force, settings)
+    place = Path(out or _default_out(study_file))
+    on_host_ranks(
+        study, recipe, ranks, place,
+        lambda note: _run_or_go_on(study_file, study, recipe, place, force, settings, note),
+    )  # fmt: skip
 
 
-def _run_or_go_on(study_file, study, recipe, out, force, settings):
+def _run_or_go_on(study_file, study, recipe, place, force, settings, note_division):
     from solidqmmm.runfolder import RunFolder
 
-    folder = RunFolder(out or _default_out(study_file))
+    folder = RunFolder(place)
     with folder.locked(or_finished=not force):
         if folder.prepare(study) and not force:
             from solidqmmm.results.base import Result
@@ -149,6 +152,7 @@ def _run_or_go_on(study_file, study, recipe, out, force, settings):
             if ranks.is_root:
                 _conclude(Result.load(folder.result_file), folder)
             return
+        note_division()
         with opened(settings, recipe.takes_executor, folder.path, ranks.size) as tasks:
             result = _run(study, recipe, folder, tasks)
     if ranks.is_root:
@@ -214,7 +218,7 @@ def check(
         folder.locked(),
         _built(study, folder.path) as model,
         opened(settings, True, folder.path, ranks.size) as tasks,
-        show.Progress("check", show=ranks.is_root) as progress,
+        Progress("check", show=ranks.is_root, every_task=show.verbosity() > 0) as progress,
     ):
         result = check_boundary(model, progress=progress, **tasks, **options)
         written = folder.write_result(result, "check.json")
@@ -278,7 +282,8 @@ def _run(study, recipe, folder, tasks):
         with folder.stage("build"):
             model = _built(study, folder.path)
         with model:
-            with folder.stage("run"), show.Progress(recipe.name, show=ranks.is_root) as progress:
+            told = Progress(recipe.name, show=ranks.is_root, every_task=show.verbosity() > 0)
+            with folder.stage("run"), told as progress:
                 result = recipe.run(model=model, workdir=folder.path, progress=progress, **tasks, **study.options)
             folder.write_result(result)
             if ranks.is_root:
@@ -392,6 +397,7 @@ def _interrupted(command: str):
     from solidqmmm.folder_lock import release_all
 
     release_all()
+    close_all()
     _say(f"\ninterrupted; the same command goes on from here: {command}")
 
 

@@ -1,4 +1,4 @@
-"""What the command line shows: tables, progress with the time left, errors in plain words."""
+"""What the command line shows: tables, paths, errors in plain words."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ import os
 import shutil
 import sys
 import textwrap
-import time
 import traceback
 import warnings
 
 import typer
 
 from solidqmmm.errors import RegionError, SolidQMMMError, StructureError, StudyError
-
-QUIET_SECONDS = 30.0  # between lines of progress where there is no terminal
 
 
 def table(rows, *, heading: str | None = None) -> None:
@@ -77,6 +74,11 @@ def exit_code(problem: BaseException) -> int:
     return 2 if wrong else 1
 
 
+def verbosity() -> int:
+    """How often -v was given."""
+    return _verbosity
+
+
 def set_verbosity(level: int) -> None:
     """-v shows what the library logs, -vv everything and tracebacks. Warnings become one line each."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
@@ -86,62 +88,3 @@ def set_verbosity(level: int) -> None:
     warnings.showwarning = lambda message, *_, **__: typer.secho(
         f"warning: {message}", fg=typer.colors.YELLOW, err=True
     )
-
-
-class Progress:
-    """The `progress` callback of recipes: a bar on a terminal, a line now and then elsewhere; a context manager.
-
-    Args:
-        label: Said before the first message.
-        show: False on all ranks but the first.
-    """
-
-    def __init__(self, label: str, *, show: bool = True):
-        self.label = label
-        self.show = show
-        self._bar = None
-        self._begin = self._last = time.monotonic()
-
-    def __call__(self, done: int, total: int | None, message: str) -> None:
-        """`done` of `total` steps (None: nobody knows) are finished; `message` says what goes on."""
-        if not self.show:
-            return
-        if sys.stderr.isatty():
-            self._on_bar(done, total, message)
-        elif time.monotonic() - self._last >= QUIET_SECONDS:
-            self._last = time.monotonic()
-            step = "" if done is None else f"{done} of {total}: " if total else f"{done}: "
-            typer.echo(f"  {step}{message}{self._time_left(done, total)}", err=True)
-
-    def _on_bar(self, done, total, message):
-        from tqdm import tqdm
-
-        if self._bar is None:
-            self._bar = tqdm(total=total, disable=None, dynamic_ncols=True, leave=False, file=sys.stderr)
-        self._bar.total = total
-        self._bar.set_description_str(f"{self.label}: {message}", refresh=False)
-        self._bar.n = done
-        self._bar.refresh()
-
-    def _time_left(self, done, total) -> str:
-        if not total or not done:
-            return ""
-        seconds = (time.monotonic() - self._begin) * (total - done) / done
-        return f", about {duration(seconds)} left"
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc_info):
-        if self._bar is not None:
-            self._bar.close()
-
-
-def duration(seconds: float) -> str:
-    """'42 s', '3 min', '2.5 h' or '4.0 days'."""
-    for unit, length in (("days", 86400.0), ("h", 3600.0)):
-        if seconds >= 1.5 * length:
-            return f"{seconds / length:.1f} {unit}"
-    if seconds >= 90:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"

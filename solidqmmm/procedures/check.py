@@ -14,20 +14,22 @@ import numpy as np
 from pydantic import AfterValidator, Field
 
 from solidqmmm.engines.factory import parse_settings
-from solidqmmm.errors import ConvergenceError, StructureError, StudyError
+from solidqmmm.errors import StudyError
 from solidqmmm.procedures.build import Model
 from solidqmmm.procedures.building.describe import described
 from solidqmmm.procedures.building.embed import is_additive
-from solidqmmm.procedures.match import match_lattices
+from solidqmmm.procedures.task_states import told
+from solidqmmm.procedures.tasks import map_tasks
 from solidqmmm.procedures.trust.buffer_series import (
     Series,
     buffer_series,
     buffer_width,
     default_widths,
     in_words,
+    series_widths,
 )
-from solidqmmm.procedures.trust.energy_drift import energy_drift
-from solidqmmm.procedures.trust.patch_test import patch_test, searching_strain
+from solidqmmm.procedures.trust.patch_test import searching_strain
+from solidqmmm.procedures.trust.questions import Question, answer, answered
 from solidqmmm.results.boundary import BoundaryCheckResult, EnergyDrift, PatchTest
 from solidqmmm.results.matching import MatchingResult
 
@@ -67,6 +69,7 @@ def check_boundary(
     nve_timestep_fs: Positive = 1.0,
     nve_temperature_K: Positive = 300.0,
     drift_threshold: Positive = 1.0,
+    executor=None,
     progress=None,
 ) -> BoundaryCheckResult:
     """Asks four questions about the boundary of a model. All arguments but the model are options of `check:` in a study.
@@ -93,6 +96,8 @@ def check_boundary(
         nve_timestep_fs: Its time step, fs.
         nve_temperature_K: Its temperature at the start, K.
         drift_threshold: Largest drift of the total energy in meV per moving atom per ps.
+        executor: Any concurrent.futures executor; the questions, and each width of the buffer series, are answered in it
+            side by side.
         progress: Called as progress(done, total, message).
 
     Returns:
@@ -117,29 +122,50 @@ def check_boundary(
     n_widths = 0 if buffers == [] else 1 + len(buffers or default_widths(model, cheap=cheap))
     does_drift = nve_steps > 0 and model.study.coupling.scheme != "force_mixing"
     meter.plan(patch=2 * patch, buffers=n_widths, mismatch=33 * mismatch, drift=(nve_steps + 1) * does_drift)
+    patch_core = len(model.perfect_partition.core) > 0
+    widths = {"widths": buffers, "stand_in": stand_in, "max_quantum_atoms": max_quantum_atoms}
+    asked: dict[str, tuple[str, dict]] = {}
+    if patch and patch_core:
+        asked["patch test"] = "patch", {"strain": strain, "threshold": patch_threshold}
+    if mismatch:
+        asked["mismatch"] = "mismatch", {}
+    if nve_steps > 0:
+        timing = {"steps": nve_steps, "timestep_fs": nve_timestep_fs, "temperature_K": nve_temperature_K}
+        asked["energy drift"] = "drift", timing | {"threshold": drift_threshold}
+    answers = {}
+    if executor is not None:
+        if buffers != []:
+            for width in series_widths(model, **widths):
+                given = {"width": width, "stand_in": stand_in, "rattle": rattle}
+                asked[f"buffer {in_words(width, report.unit)}"] = "buffer", given
+        answers = _side_by_side(model, asked, executor, progress)
+
+    def ask(name: str):
+        if name in answers:
+            return answers[name]
+        with told(name):
+            return answer(model, *asked[name], meter.of({"patch test": "patch", "energy drift": "drift"}.get(name, name)))
 
     if not patch:
         report.without("patch_test", OFF)
-    elif len(model.perfect_partition.core) == 0:
+    elif not patch_core:
         report.without(
             "patch_test", "no atom of the core is left in the perfect crystal (an interstitial alone)"
         )
     else:
-        report.patch_test(
-            patch_test(model, strain=strain, threshold=patch_threshold, progress=meter.of("patch"))
-        )
+        report.patch_test(ask("patch test"))
 
     if buffers == []:
         report.without("buffer_series", OFF)
     else:
+        known = {options["width"]: answers[name] for name, (kind, options) in asked.items() if kind == "buffer"}
         report.buffer_series(
             buffer_series(
                 model,
-                widths=buffers,
-                stand_in=stand_in,
+                **widths,
                 rattle=rattle,
-                max_quantum_atoms=max_quantum_atoms,
                 threshold=buffer_threshold,
+                known=known or None,
                 progress=meter.of("buffers"),
             )
         )
@@ -147,42 +173,33 @@ def check_boundary(
     if not mismatch:
         report.without("mismatch", OFF)
     else:
-        tick = meter.of("mismatch")
-        try:
-            found = match_lattices(
-                model.unit,
-                model.classical,
-                model.engine,
-                elastic=True,
-                fmax=_ion_threshold(model.engine),
-                warn_above_percent=np.inf,  # the report warns by its own thresholds
-                progress=lambda _done, _total, message: tick(message),
-            )
+        found = ask("mismatch")
+        if isinstance(found, str):
+            report.no_mismatch(found)
+        else:
             report.mismatch(found, lattice_threshold_percent, mismatch_threshold_percent)
-        except (StructureError, ConvergenceError) as error:
-            report.no_mismatch(str(error))
 
     if nve_steps == 0:
         report.without("energy_drift", OFF)
     else:
-        found, reason = energy_drift(
-            model,
-            steps=nve_steps,
-            timestep_fs=nve_timestep_fs,
-            temperature_K=nve_temperature_K,
-            threshold=drift_threshold,
-            progress=meter.of("drift"),
-        )
+        found, reason = ask("energy drift")
         report.energy_drift(found, reason)
     return report.result(mismatch_threshold_percent)
 
 
-def _ion_threshold(engine) -> float:
-    """Force below which ions count as relaxed in a report of percents, eV/angstrom: what is left enters energies squared,
-    stresses linearly, and the grids of quantum engines do not let it become arbitrarily small."""
-    if engine.name == "lammps":
-        return 1e-4
-    return 1e-3 if engine.provides_stress else 5e-3
+def _side_by_side(model: Model, asked: dict[str, tuple[str, dict]], executor, progress) -> dict:
+    """Answers by name."""
+    done, report = [], progress or (lambda *_: None)
+
+    def one_more(_):
+        done.append(1)
+        report(len(done), len(asked), "questions")
+
+    tasks = [Question(model.study, kind, options, model.log_dir) for kind, options in asked.values()]
+    found = map_tasks(
+        answered, tasks, executor=executor, report=one_more, names=list(asked), directory=model.log_dir
+    )
+    return dict(zip(asked, found, strict=True))
 
 
 def _require_whole_hops(model, buffers):

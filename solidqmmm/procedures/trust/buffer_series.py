@@ -29,6 +29,7 @@ from solidqmmm.engines.remote import made
 from solidqmmm.errors import EngineError, RegionError, StudyError
 from solidqmmm.procedures.build import Model
 from solidqmmm.procedures.building.describe import engine_in_words
+from solidqmmm.procedures.task_states import told
 from solidqmmm.results.boundary import BufferSeries
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.partition import Partition
@@ -56,6 +57,7 @@ def buffer_series(
     rattle: float,
     max_quantum_atoms: int | None,
     threshold: float,
+    known: dict[float, tuple[np.ndarray | None, str | None]] | None = None,
     progress: Callable[[str], None],
 ) -> Series:
     """Core-force error of `model` against buffer width.
@@ -69,33 +71,27 @@ def buffer_series(
         rattle: Standard deviation of the displacements, angstrom.
         max_quantum_atoms: Wider buffers with more quantum atoms are left out; None for 120, and no limit for LAMMPS.
         threshold: What the RMS error is held against, eV/angstrom.
+        known: What `forces_at_width` has found at each of `series_widths` already.
         progress: Called with a message after each engine call.
     """
     unit, own = buffer_width(model)
     with _evaluator(model, stand_in) as used:
         cheap = used.engine.name == "lammps"
-        asked = sorted({own, *(default_widths(model, cheap=cheap) if widths is None else map(float, widths))})
-        limit = max_quantum_atoms or (np.inf if cheap else EXPENSIVE_LIMIT)
-        partitions, notes = _partitions(model, asked, unit, own, limit)
-
-        crystal = model.crystal
-        rng = np.random.default_rng(model.study.seed)
-        crystal = crystal.with_positions(crystal.positions + rng.normal(0.0, rattle, crystal.positions.shape))
+        partitions, notes = _asked(model, used, widths, max_quantum_atoms)
+        crystal = _rattled(model, rattle)
         whole = cheap and len(crystal) <= WHOLE_CRYSTAL_LIMIT and _knows(used.engine, crystal.species)
         if not whole and max(partitions) <= own:
             return Series(None, _no_reference(notes), notes)
-        with QMMM(crystal, model.potential) as host:
-            host_forces = host.forces()
-
-        forces = {}
-        for width, partition in partitions.items():
-            try:
-                forces[width] = core_forces(used, partition, crystal.positions, host_forces)
-            except (RegionError, EngineError) as error:
-                if width == own:
-                    raise
-                notes.append(f"buffer {in_words(width, unit)} left out: {_first_line(error)}")
-            progress(f"buffer {in_words(width, unit)}, {len(partition.quantum)} quantum atoms")
+        if known is None:
+            host_forces, known = _host_forces(model, crystal), {}
+            for width, partition in partitions.items():
+                with told(f"buffer {in_words(width, unit)}"):
+                    known[width] = _at_width(used, partition, crystal, host_forces, width == own)
+                progress(f"buffer {in_words(width, unit)}, {len(partition.quantum)} quantum atoms")
+        forces = {width: known[width][0] for width in partitions if known[width][0] is not None}
+        notes += [
+            f"buffer {in_words(width, unit)} left out: {known[width][1]}" for width in partitions if known[width][1]
+        ]
         if whole:
             reference = _whole_crystal(used, crystal, model.partition.core)
             progress("the whole crystal")
@@ -124,6 +120,58 @@ def buffer_series(
             None,
             notes,
         )
+
+
+def series_widths(model: Model, *, widths, stand_in: dict | None, max_quantum_atoms: int | None) -> list[float]:
+    """The widths that `buffer_series` computes with these arguments."""
+    with _evaluator(model, stand_in) as used:
+        return list(_asked(model, used, widths, max_quantum_atoms)[0])
+
+
+def forces_at_width(
+    model: Model, *, width: float, stand_in: dict | None, rattle: float, progress: Callable[[str], None]
+) -> tuple[np.ndarray | None, str | None]:
+    """Forces on the core with one buffer in eV/angstrom, shape=(n_core, 3), or None and why not.
+
+    Arguments are those of `buffer_series`.
+
+    Raises:
+        RegionError, EngineError: At the study's own width.
+    """
+    unit, own = buffer_width(model)
+    with _evaluator(model, stand_in) as used:
+        partitions, _ = _partitions(model, [width], unit, own, np.inf)
+        crystal = _rattled(model, rattle)
+        found = _at_width(used, partitions[width], crystal, _host_forces(model, crystal), width == own)
+    progress(f"buffer {in_words(width, unit)}")
+    return found
+
+
+def _asked(model: Model, used: Model, widths, max_quantum_atoms) -> tuple[dict[float, Partition], list[str]]:
+    unit, own = buffer_width(model)
+    cheap = used.engine.name == "lammps"
+    asked = sorted({own, *(default_widths(model, cheap=cheap) if widths is None else map(float, widths))})
+    return _partitions(model, asked, unit, own, max_quantum_atoms or (np.inf if cheap else EXPENSIVE_LIMIT))
+
+
+def _rattled(model: Model, rattle: float) -> Crystal:
+    crystal = model.crystal
+    rng = np.random.default_rng(model.study.seed)
+    return crystal.with_positions(crystal.positions + rng.normal(0.0, rattle, crystal.positions.shape))
+
+
+def _host_forces(model: Model, crystal: Crystal) -> np.ndarray:
+    with QMMM(crystal, model.potential) as host:
+        return host.forces()
+
+
+def _at_width(used: Model, partition, crystal: Crystal, host_forces, is_own: bool) -> tuple[np.ndarray | None, str | None]:
+    try:
+        return core_forces(used, partition, crystal.positions, host_forces), None
+    except (RegionError, EngineError) as error:
+        if is_own:
+            raise
+        return None, _first_line(error)
 
 
 def buffer_width(model: Model) -> tuple[str, float]:
