@@ -133,6 +133,19 @@ class Recipe:
         rows = self.module.estimate(model=model, **options)
         return [*rows, ("ranks", f"{ranks}; no prediction: the recipe's own estimate takes no `ranks`")]
 
+    def forecast(self, model, ranks: int, **options):
+        """What a step takes on `ranks` ranks (`procedures.rank_forecast.Forecast`); None where nobody knows.
+
+        A recipe that places the region itself says so in a function `forecast(*, model, ranks, ...)` of its own.
+        """
+        if hasattr(self.module, "forecast"):
+            return self.module.forecast(model=model, ranks=ranks, **options)
+        if model.engine_alone or model.cluster is None:
+            return None
+        from solidqmmm.procedures.dry_run import forecast
+
+        return forecast(model, ranks)
+
     def figures(self, result) -> dict:
         """Matplotlib figures of a result by name; none if the recipe draws none."""
         return self.module.figures(result) if hasattr(self.module, "figures") else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ import yaml
 from launching import on_ranks as command_on_ranks
 from study_cases import STUDIES, changed, write_structures
 
+from solidqmmm.physics.algebra.rank_costs import RankCost
+from solidqmmm.procedures.splitting import Plan
 from solidqmmm.results.base import Result
 from solidqmmm.runtime import environment_for_subprocess
 
@@ -65,7 +68,7 @@ def same(one, other, *names, tolerance=1e-9):
 # --- numbers --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("ranks", "quantum"), [(2, 1), (3, 2), (3, 1)])
+@pytest.mark.parametrize(("ranks", "quantum"), [(2, 1), (3, 2)])
 def test_one_evaluation_is_that_of_one_rank(study, on_ranks, ranks, quantum):
     alone = on_ranks(SCRIPT, study(POINT), 0)
     split = on_ranks(SCRIPT, study(POINT), quantum, ranks=ranks, timeout=60)
@@ -134,12 +137,53 @@ def test_dynamics_of_one_host_rank_is_that_of_one_rank_to_the_last_bit(tmp_path,
     assert cases["impulses"]["split"]["hits"] == cases["impulses"]["calls"][1] - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantum", [1, 2])
 def test_dynamics_on_three_ranks(tmp_path, on_ranks, quantum):
     cases = on_ranks(DYNAMICS, tmp_path, quantum, "skewed", "langevin", ranks=3, timeout=100)
     for name, found in cases.items():
         assert found["positions"] < 1e-12, name
         assert found["split"]["hits"] == found["calls"][1] - 1, name
+
+
+# --- how many of which ------------------------------------------------------------------------------------------
+
+
+def test_a_run_whose_region_has_grown_divides_the_ranks_anew(tmp_path, on_ranks):
+    found = on_ranks(SCRIPT.with_name("mpi_divide_anew.py"), tmp_path, ranks=3, timeout=100)
+    # Asked for at the checkpoints of steps 4 and 8, and done at the second one; only once.
+    assert [words.partition(":")[0][:9] for words in found["said"]] == ["at step 8"]
+    assert "going on with 1 and 2" in found["said"][0]
+    assert (found["split"]["host"], found["split"]["quantum"]) == (1, 2)
+    assert found["difference"] < 1e-11
+    assert found["calls"][0] == found["calls"][1]
+
+
+def test_a_plan_follows_what_is_measured():
+    plan = Plan(8, host=RankCost(0.0, 4.0), quantum=RankCost(1.0, 4.0))
+    # Half as long as planned on 2 quantum ranks, as planned on 6 host ranks.
+    now = plan.measured(2, host_s=4 / 6, quantum_s=1.5)
+    assert now.host == plan.host
+    assert now.quantum == RankCost(0.5, 2.0)
+    # The region has grown eightfold: all but one rank, if the run is long enough for the change.
+    grown = plan.measured(2, host_s=4 / 6, quantum_s=24.0)
+    saved = 24.0 - (8.0 + 32.0 / 7)
+    assert grown.better(2, steps_left=10, rebuild=10 * saved + 1) is None
+    assert grown.better(2, steps_left=10, rebuild=10 * saved - 1).quantum == 7
+
+
+@pytest.mark.slow
+def test_the_number_of_quantum_ranks_is_measured_and_kept(study, tmp_path):
+    file = study(POINT, ranks={"layout": "split"})
+    said = ran(file, tmp_path / "out", ranks=3)
+    assert "on all 3 of them a host step takes" in said
+    noted = json.loads((tmp_path / "out" / "ranks.log").read_text())
+    assert f"{noted['quantum']} for quantum mechanics" in said
+    (tmp_path / "out" / "provenance.json").unlink()  # a run that was not finished goes on as it was divided
+    (tmp_path / "out" / "ranks.log").write_text(json.dumps({**noted, "quantum": 3 - noted["quantum"]}))
+    said = ran(file, tmp_path / "out", ranks=3)
+    assert f"{3 - noted['quantum']} for quantum mechanics" in said
+    assert "a host step takes" not in said
 
 
 # --- what goes wrong --------------------------------------------------------------------------------------------

@@ -170,12 +170,17 @@ class Link:
 
     Attributes:
         halves: The division.
+        plan: Costs on which the division rests (`procedures/splitting`), or None.
         traffic: Counts and times so far.
+        made: When the ranks were divided, of `perf_counter`.
+        wishes: Checkpoints in a row at which another division would have paid.
+        rebuild_s: How long it took from there to the first step of dynamics, in s; None before it.
     """
 
-    def __init__(self, halves: Halves):
-        self.halves = halves
+    def __init__(self, halves: Halves, plan=None):
+        self.halves, self.plan = halves, plan
         self.traffic = Traffic()
+        self.made, self.rebuild_s, self.wishes = perf_counter(), None, 0
         self._engines = 0
         self._foreseen: tuple | None = None  # what was begun: engine, atoms, stress
 

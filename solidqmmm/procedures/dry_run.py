@@ -76,10 +76,11 @@ def estimate(model, ranks: int | None = None) -> Estimate:
         ranks: A number of ranks on which a step is foretold; that takes as long again, and half the ranks twice as long.
     """
     costs = _on_these_ranks(model)
-    return costs if ranks is None else replace(costs, forecast=_forecast(model, ranks))
+    return costs if ranks is None else replace(costs, forecast=forecast(model, ranks))
 
 
-def _forecast(model, ranks: int) -> Forecast:
+def forecast(model, ranks: int) -> Forecast:
+    """What a host step and a quantum call of a model take on `ranks` ranks; collective on those that are there."""
     if model.engine_alone:
         return Forecast(ranks, None, measured_quantum(model.engine, model.crystal.to_atoms()), "the engine alone")
     excluded = model.partition.quantum if is_additive(model.study) else ()

@@ -101,7 +101,8 @@ class DynamicsResult(Result):
 
 def division_in_words(said: dict) -> str:
     """One line about split ranks, from what `DynamicsResult.split_ranks` holds."""
-    words = f"{said['host']} for the host, {said['quantum']} quantum: {said['hits']} of {said['asked'] - said['missed']} calls foreseen"
+    calls = said["asked"] - said["missed"]
+    words = f"{said['host']} for the host, {said['quantum']} quantum: {said['hits']} of {calls} calls foreseen"
     if said["missed"]:
         words += f", {said['missed']} in vain"
     if "not_foreseen" in said:

@@ -154,7 +154,7 @@ class Run:
 
     def begin(self, trajectory, resume: bool):
         """Sets the crystal to the state to start from, and LAMMPS up for it."""
-        found = None
+        found, self.foresight.resumes = None, resume
         if resume and self.checkpoint.exists():
             found = DynamicsState.load(self.checkpoint)
             found.require_same(self.settings, self.host.crystal.numbers, self.checkpoint)
@@ -294,6 +294,7 @@ class Run:
                 state = self._state()
                 self._save(state)
                 if not last:
+                    self.foresight.reconsider()
                     self._restore(state)
             if last:
                 return

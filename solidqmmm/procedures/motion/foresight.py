@@ -15,12 +15,15 @@ not asked at every step and does not say when, or where the coupling needs more 
 from __future__ import annotations
 
 from dataclasses import asdict
+from time import perf_counter
 
 from solidqmmm.engines.lammps_attachment import Attachment
 from solidqmmm.engines.remote import Link, Traffic, link
 from solidqmmm.physics.geometry import unwrapped
+from solidqmmm.procedures.splitting import DivideAnew
 
 _NAME = "foresight"
+_IN_A_ROW = 2
 
 
 class Foresight:
@@ -31,10 +34,13 @@ class Foresight:
 
     Attributes:
         until: LAMMPS's own number of the last step of the present run of LAMMPS.
+        resumes: Whether the run goes on from its checkpoint when it is called again; only then it may ask for another
+            division of the ranks.
     """
 
     def __init__(self, run):
-        self.run, self.until = run, -1
+        self.run, self.until, self.resumes = run, -1, False
+        self._since: tuple | None = None  # step, time and traffic at the first step after a checkpoint
         self._link: Link | None = None if run.meter is None else link()
         self._before = Traffic() if self._link is None else self._link.traffic.since(Traffic())
         self._next: tuple | None = None
@@ -81,10 +87,42 @@ class Foresight:
 
     def release(self, steps: int):
         """So many steps follow now: what was held back goes out."""
+        if self._link is not None and self._since is None:
+            now = perf_counter()
+            self._link.rebuild_s = self._link.rebuild_s or now - self._link.made
+            self._since = self.run.step, now, self._link.traffic.since(Traffic())
         self.until = self.run.host.session.lmp.extract_global("ntimestep") + steps
         held, self._next = self._next, None
         if held is not None:
             self.run.meter.scheme.foresee(*held)
+
+    def reconsider(self):
+        """At a checkpoint: whether the ranks should be divided anew, by the costs since the last one; collective.
+
+        Raises:
+            DivideAnew: If that saves more in the steps that are left than it costs, at `_IN_A_ROW` checkpoints running: the
+                times of a few steps tell of other users of the machine as well.
+        """
+        one, since, self._since = self._link, self._since, None
+        if one is None or one.plan is None or since is None or not self.resumes or self.why_not is not None:
+            return
+        step, begun, before = since
+        done, gone = self.run.step - step, one.traffic.since(before)
+        host_s = (perf_counter() - begun - gone.host_waits_s) / max(done, 1)
+        quantum_s = gone.quantum_works_s / max(done, 1)
+        halves, left = one.halves, self.run.steps - self.run.step
+        plan = better = None
+        if min(host_s, quantum_s) > 0:
+            plan = one.plan.measured(halves.quantum, host_s, quantum_s)
+            better = plan.better(halves.quantum, steps_left=left, rebuild=one.rebuild_s)
+        plan, better, host_s, quantum_s = halves.own.bcast((plan, better, host_s, quantum_s))
+        one.wishes = 0 if better is None else one.wishes + 1
+        if one.wishes >= _IN_A_ROW:
+            raise DivideAnew(
+                plan,
+                f"at step {self.run.step} the host needs {1e3 * host_s:.3g} ms a step on {halves.host} ranks and quantum "
+                f"mechanics {1e3 * quantum_s:.3g} ms on {halves.quantum}: going on with {better.host} and {better.quantum}",
+            )
 
     def report(self) -> dict | None:
         """The division and what went across it during this run, as plain JSON; None where the ranks are not split."""
