@@ -83,6 +83,13 @@ def estimate(
     return estimated(model, crack, dynamics, saving, mode, ranks)
 
 
+def forecast(*, model: Model, crack, ranks: int, saving=EVERY_STEP, mode="dynamic", **_):
+    """What a step takes on `ranks` ranks (`procedures.rank_forecast.Forecast`), for split ranks."""
+    from solidqmmm.procedures.cracks.fracture_estimate import forecast
+
+    return forecast(model, crack, saving, mode, ranks)
+
+
 def figures(result: FractureResult) -> dict:
     """The tip against time or load, snapshots, maps of stress and temperature, the energy ledger."""
     from solidqmmm.plotting.fracture import (

@@ -9,6 +9,7 @@ import pytest
 from ase.build import bulk
 
 from solidqmmm.engines.lammps import LammpsEngine
+from solidqmmm.engines.protocols import Contribution
 from solidqmmm.physics.algebra.rank_costs import RankCost
 from solidqmmm.procedures.rank_forecast import (
     EXCHANGE_SECONDS,
@@ -39,8 +40,8 @@ def rows_of(forecast):
 def test_rows_say_both_layouts():
     rows = rows_of(Forecast(8, measured([1, 2], HOST), measured([1, 2], QUANTUM)))
     assert rows["ranks"] == "8, foretold from 1 and 2 ranks"
-    assert rows["host step"] == "350 ms on 8 ranks, efficiency 0.75"
-    assert rows["quantum call"] == "1.75 s on 8 ranks, efficiency 0.50"
+    assert rows["host per step"] == "350 ms on 8 ranks, efficiency 0.75"
+    assert rows["quantum per step"] == "1.75 s on 8 ranks, efficiency 0.50"
     assert rows["time-sharing"] == "2.1 s per step"
     assert rows["best split"] == "2 s per step: 6 quantum + 2 host ranks"  # 1 + 6/6 against 0.1 + 2/2
     assert rows["layout"] == "time-sharing: the split is as fast within 5 %"
@@ -101,6 +102,29 @@ def test_larger_crystals_take_longer():
     assert large > 5 * small
 
 
+class Watched:
+    """A correction with a force that would tear the crystal apart; counts its calls."""
+
+    has_energy, needs_host_forces = False, True
+
+    def __init__(self, crystal):
+        self.atoms, self.reference = np.arange(4), crystal.positions[:4]
+        self.calls, self.largest = 0, 0.0
+
+    def evaluate(self, positions, cell, host_forces=None):
+        self.calls += 1
+        self.largest = max(self.largest, float(np.abs(positions - self.reference).max()))
+        return Contribution(np.full((4, 3), 1e4))
+
+
+def test_the_couplings_work_is_timed_and_its_forces_are_not_felt():
+    crystal = Crystal.of(bulk("Si", cubic=True) * (3, 3, 3))
+    watched = Watched(crystal)
+    measured_host(crystal, SW, coupling=lambda: watched)
+    assert watched.calls > 15
+    assert watched.largest < 1.0
+
+
 def test_several_ranks_are_measured_in_halves(on_ranks):
     """On two ranks: two worlds of one rank at the same time, and all together; the world is as before."""
     said = on_ranks(HERE / "mpi_rank_forecast.py", ranks=2)
@@ -142,6 +166,11 @@ caps: {kind: none, periodic_axes: [2]}
 """
 
 
+def milliseconds(row) -> float:
+    value, unit = row.split()[:2]
+    return float(value) * {"ms": 1.0, "s": 1e3}[unit]
+
+
 @pytest.fixture
 def dry_run(tmp_path, monkeypatch, call):
     """Rows of a dry run of a study on a number of ranks."""
@@ -160,7 +189,7 @@ def dry_run(tmp_path, monkeypatch, call):
 def test_dry_run_of_the_host_alone(dry_run):
     rows = dry_run(HOST_ALONE, 4)
     assert rows["ranks"].strip().startswith("4, foretold from one")
-    assert "on 4 ranks" in rows["host step"]
+    assert "on 4 ranks" in rows["host per step"]
     assert rows["layout"].strip() == "time-sharing: the host alone"
 
 
@@ -176,8 +205,10 @@ def test_dry_run_of_a_crack_foretells_its_steps(dry_run):
     assert rows["best split"].strip().endswith("1 quantum + 1 host ranks")
     assert "about" in rows["quantum calls"]
     assert "not known beforehand" not in rows["layout"]
+    per_step = rows["quantum per step"]
     rows = dry_run(CRACK + QUANTUM_REGION + AT_THE_TIP + "saving: {scheme: lotf, steps: 10}\n", 2)
     assert "with `saving: lotf`" in rows["layout"]
+    assert milliseconds(rows["quantum per step"]) < milliseconds(per_step) / 3
     assert dry_run(CRACK, 2)["layout"].strip() == "time-sharing: the host alone"
 
 

@@ -8,7 +8,13 @@ from time import perf_counter
 from solidqmmm.engines.journal import without_journal
 from solidqmmm.engines.protocols import CostedEngine
 from solidqmmm.procedures.building.embed import is_additive
-from solidqmmm.procedures.rank_forecast import Forecast, in_seconds, measured_host, measured_quantum
+from solidqmmm.procedures.rank_forecast import (
+    Forecast,
+    in_seconds,
+    measured_host,
+    measured_quantum,
+    without_engine,
+)
 
 NO_DYNAMICS = "this recipe makes no steps of dynamics, whose next positions are known beforehand"
 
@@ -83,10 +89,11 @@ def forecast(model, ranks: int) -> Forecast:
     """What a host step and a quantum call of a model take on `ranks` ranks; collective on those that are there."""
     if model.engine_alone:
         return Forecast(ranks, None, measured_quantum(model.engine, model.crystal.to_atoms()), "the engine alone")
-    excluded = model.partition.quantum if is_additive(model.study) else ()
-    host = measured_host(model.crystal, model.potential, excluded=excluded)
     if model.cluster is None:
-        return Forecast(ranks, host, None)
+        return Forecast(ranks, measured_host(model.crystal, model.potential), None)
+    excluded = model.partition.quantum if is_additive(model.study) else ()
+    coupling = without_engine(model, model.crystal, model.partition)
+    host = measured_host(model.crystal, model.potential, excluded=excluded, coupling=coupling)
     quantum = measured_quantum(model.engine, model.cluster.to_atoms())
     if quantum is None:
         return Forecast(ranks, host, None, "this engine has no calibration")

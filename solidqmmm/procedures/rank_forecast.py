@@ -1,8 +1,9 @@
 """Time-sharing or splitting: what a step takes on N ranks, foretold from a short calibration on those that are there.
 
-Host step and quantum call are timed on all ranks together, and on each half of them as a world of its own, all halves at the
-same time, so that the memory of a node is as busy as in the run. Two times give the part that divides among ranks and the
-part that does not (`physics/algebra/rank_costs`); on a single rank the latter is taken from our own measurement.
+Host step (with all that a coupling does around its engine) and quantum call are timed on all ranks together, and on each
+half of them as a world of its own, all halves at the same time, so that the memory of a node is as busy as in the run. Two
+times give the part that divides among ranks and the part that does not (`physics/algebra/rank_costs`); on a single rank the
+latter is taken from our own measurement.
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ import ase
 import numpy as np
 
 from solidqmmm import rank_halves
+from solidqmmm.engines.closing import Closing
 from solidqmmm.engines.journal import without_journal
+from solidqmmm.engines.lammps_attachment import Correction
 from solidqmmm.engines.lammps_host import LammpsHost
-from solidqmmm.engines.protocols import CostedEngine, Engine
+from solidqmmm.engines.protocols import Contribution, CostedEngine, Engine, Evaluation
 from solidqmmm.physics.algebra.rank_costs import RankCost, best_split, shared_seconds
+from solidqmmm.procedures.building.embed import is_additive
 from solidqmmm.runtime import agree_on_failure, world
 from solidqmmm.system.crystal import Crystal
+from solidqmmm.system.partition import Partition
 from solidqmmm.system.potential import Potential
 
 # What divides among ranks of the time on one, where nothing else is known: from one to two ranks with a busy memory,
@@ -53,6 +58,11 @@ class Measured:
         """Seconds on the ranks that are there."""
         return self.seconds[-1]
 
+    def spread(self, steps: int) -> Measured:
+        """The same work done once in so many steps, for each of them."""
+        cost = RankCost(*(part / steps for part in (self.cost.serial, self.cost.parallel, self.cost.collective)))
+        return Measured(self.ranks, tuple(t / steps for t in self.seconds), cost)
+
 
 @dataclass(frozen=True)
 class Forecast:
@@ -61,7 +71,8 @@ class Forecast:
     Attributes:
         ranks: N.
         host: Of a host step; None for the engine alone.
-        quantum: Of a quantum call started from the last one; None for the host alone, or an engine without calibration.
+        quantum: Of the quantum calls of a step, started from the last ones; None for the host alone, or an engine without
+            calibration.
         no_overlap: Why host and quantum engine cannot work at the same time; '' where they can.
         exchange: T_exchange in s.
     """
@@ -99,7 +110,7 @@ class Forecast:
         rows = [("ranks", f"{self.ranks}, foretold from {_in_words(known.ranks)}")]
         if known.ranks == (1,) and self.ranks > 1:
             rows[0] = ("ranks", f"{self.ranks}, foretold from one and how our own cases scale: under mpiexec it is measured")
-        for label, work in (("host step", self.host), ("quantum call", self.quantum)):
+        for label, work in (("host per step", self.host), ("quantum per step", self.quantum)):
             if work is not None:
                 seconds, efficiency = work.cost.seconds(self.ranks), work.cost.efficiency(self.ranks)
                 rows.append((label, f"{in_seconds(seconds)} on {_in_words((self.ranks,))}, efficiency {efficiency:.2f}"))
@@ -125,14 +136,43 @@ class Forecast:
         return "time-sharing: the split is as fast within 5 %"
 
 
-def measured_host(crystal: Crystal, potential: Potential, *, frozen=(), excluded=()) -> Measured:
-    """A step of molecular dynamics of the host on the ranks that are there; collective."""
+def measured_host(
+    crystal: Crystal, potential: Potential, *, frozen=(), excluded=(), coupling: Callable[[], Correction] | None = None
+) -> Measured:
+    """A step of molecular dynamics of the host on the ranks that are there; collective.
+
+    Args:
+        crystal: The crystal.
+        potential: Its interatomic potential.
+        frozen, excluded: As of `LammpsHost`.
+        coupling: Makes a correction whose work belongs to the step (`without_engine`).
+    """
 
     def step():
         with LammpsHost(crystal, potential, frozen=frozen, excluded=excluded) as host:
-            return _seconds_of_step(host)
+            if coupling is None:
+                return _seconds_of_step(host)
+            correction = coupling()
+            host.attach(_Weightless(correction))
+            try:
+                return _seconds_of_step(host)
+            finally:
+                if hasattr(correction, "classical"):
+                    correction.classical.engine.close()  # it lives on these ranks only
 
     return _on_the_ranks(step, HOST_SHARE)
+
+
+def without_engine(model, crystal: Crystal, partition: Partition) -> Callable[[], Correction] | None:
+    """Makes a model's coupling around an engine that answers at once; None where the engine itself would be asked.
+
+    Args:
+        model: What `build_model` returns.
+        crystal, partition: The crystal and who is quantum in it.
+    """
+    if is_additive(model.study) or model.study.matching == "auto":
+        return None
+    return lambda: model.coupling(crystal, partition, engine=_AtOnce())
 
 
 def measured_quantum(engine: Engine | None, atoms: ase.Atoms) -> Measured | None:
@@ -163,6 +203,36 @@ def in_seconds(value: float) -> str:
     if value < 120:
         return f"{value:.3g} s"
     return f"{value / 60:.1f} min" if value < 7200 else f"{value / 3600:.1f} h"
+
+
+class _AtOnce(Closing):
+    """An engine that answers at once: what is left is everything around it."""
+
+    name, provides_stress = "at once", False
+
+    def evaluate(self, atoms: ase.Atoms, *, stress: bool = False) -> Evaluation:  # noqa: ARG002
+        return Evaluation(0.0, np.zeros((len(atoms), 3)))
+
+    def describe(self) -> dict:
+        return {"engine": self.name}
+
+    def close(self):
+        pass
+
+
+class _Weightless:
+    """Does the work of a correction and adds nothing: the crystal moves as its potential says."""
+
+    has_energy = False
+
+    def __init__(self, correction: Correction):
+        self.correction = correction
+        self.atoms, self.reference = correction.atoms, correction.reference
+        self.needs_host_forces = correction.needs_host_forces
+
+    def evaluate(self, positions, cell, host_forces=None) -> Contribution:
+        self.correction.evaluate(positions, cell, host_forces)
+        return Contribution(np.zeros_like(positions))
 
 
 def _can_be_timed(engine) -> bool:

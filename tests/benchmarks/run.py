@@ -384,6 +384,25 @@ def case_ranks_gpaw():
     return scaling_benchmarks.on_ranks("gpaw_on_ranks")
 
 
+def case_ranks_memory():
+    """Memory of each of two ranks with 4,096,000 atoms: what is divided among ranks and what each rank holds."""
+    import scaling_benchmarks
+
+    return scaling_benchmarks.on_ranks("memory_on_ranks")
+
+
+def case_ranks_layouts():
+    """Steps with time-sharing and with split ranks on two ranks, three cases, against what the model foretells."""
+    import scaling_benchmarks
+
+    cases = scaling_benchmarks.LAYOUTS
+    return {
+        f"{case}_{key}": value
+        for case in cases
+        for key, value in scaling_benchmarks.on_ranks("layouts_on_ranks", case).items()
+    }
+
+
 CASES = {name[5:]: function for name, function in list(globals().items()) if name.startswith("case_")}
 
 

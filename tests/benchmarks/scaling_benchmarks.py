@@ -116,10 +116,10 @@ def cluster(radius, centre=(0.0, 0.0, 0.0)):
     return atoms
 
 
-def gpaw_engine(**options):
+def gpaw_engine(basis="sz(dzp)", h=0.22):
     from solidqmmm.engines.gpaw import GPAWEngine
 
-    return GPAWEngine(mode="lcao", basis="sz(dzp)", h=0.22, xc="PBE", **options)
+    return GPAWEngine(mode="lcao", basis=basis, h=h, xc="PBE")
 
 
 def gpaw_against_atoms() -> dict:
@@ -233,13 +233,13 @@ def coupling_against_region(repeats=25, steps=40, rounds=3) -> dict:
 # --- on two ranks ---------------------------------------------------------------------------------------------
 
 
-def on_ranks(case: str, ranks: int = 2) -> dict:
+def on_ranks(case: str, *arguments: str, ranks: int = 2) -> dict:
     """What a function of this file finds under mpiexec."""
     from solidqmmm.procedures.doctor import find_mpiexec
     from solidqmmm.runtime import environment_for_subprocess
 
     done = subprocess.run(
-        [find_mpiexec(), "-n", str(ranks), sys.executable, __file__, case],
+        [find_mpiexec(), "-n", str(ranks), sys.executable, __file__, case, *arguments],
         env=environment_for_subprocess(), stdout=subprocess.PIPE, text=True, check=True,
     )  # fmt: skip
     return json.loads(done.stdout.splitlines()[-1])
@@ -290,6 +290,7 @@ def compared(comm, times, **more) -> dict:
         "speedup": float(np.median(speedup)),
         "speedup_lowest": float(speedup.min()),
         "speedup_highest": float(speedup.max()),
+        "speedup_of_fastest": float(times[:, 0].min() / times[:, 2].min()),
         "efficiency": float(np.median(speedup)) / comm.size,
         "efficiency_others_busy": float(np.median(times[:, 1] / times[:, 2])) / comm.size,
         "slower_with_others_busy": float(np.median(times[:, 1] / times[:, 0])),
@@ -317,17 +318,133 @@ def host_on_ranks(repeats=50, steps=4, rounds=5) -> dict:
 
 
 def gpaw_on_ranks(rounds=3) -> dict:
-    """Inside mpiexec: a GPAW call of Si28H36 on one rank, on each rank for itself, and on all together."""
+    """Inside mpiexec: a GPAW call of Si28H36 (dzp, h = 0.2) on one rank, on each rank for itself, and on all together."""
     from solidqmmm.runtime import all_ranks
 
     comm, ball = all_ranks(), cluster(5.5, (0.25, 0.25, 0.5))
 
     def call():
-        with gpaw_engine() as engine:
+        with gpaw_engine("dzp", 0.2) as engine:
             return engine.calibrate(ball)["estimated_seconds_per_evaluation"]
 
     times = [(alone(comm, call), each(comm, call), together(comm, call)) for _ in range(rounds)]
     return compared(comm, times, atoms=len(ball), formula=ball.get_chemical_formula())
+
+
+def memory_on_ranks(repeats=80) -> dict:
+    """Inside mpiexec: memory of a rank with 4,096,000 atoms on all of them, ghosts, and the neighbourhood's volume."""
+    from solidqmmm.runtime import all_ranks
+
+    comm = all_ranks()
+    before = resident_GB()
+    crystal = silicon(repeats)
+    python = resident_GB() - before
+    host = in_motion(crystal, communicator=comm)
+    found = {
+        "atoms": len(crystal),
+        "ranks": comm.size,
+        "crystal_bytes_per_atom": python * 1024**3 / len(crystal),
+        "bytes_per_atom_and_rank": comm.allreduce(resident_GB() - before) / comm.size * 1024**3 / len(crystal),
+        "ghosts": host.session.lmp.extract_global("nghost"),
+    }
+    host.close()
+    return found
+
+
+# --- both layouts ---------------------------------------------------------------------------------------------
+
+SNAP = {
+    "engine": "lammps",
+    "pair_style": "snap",
+    "pair_coeff": ["* * Si_Zuo_JPCA2020.snapcoeff Si_Zuo_JPCA2020.snapparam Si"],
+    "species": ["Si"],
+}
+GPAW = {"engine": "gpaw", "mode": "lcao", "basis": "sz(dzp)", "h": 0.22, "xc": "PBE"}
+HYDROGEN = {"kind": "hydrogen", "clashing": "keep", "vacuum": 3.5}
+# Repeats of the host, engine, caps, core radius, steps of a round, rounds.
+LAYOUTS = {
+    "even": (20, SNAP, {"kind": "none"}, 9.0, 40, 3),
+    "quantum_heavy": (10, SNAP, {"kind": "none"}, 9.0, 40, 3),
+    "gpaw": (70, GPAW, HYDROGEN, 3.0, 5, 2),
+}
+
+
+def layouts_on_ranks(case) -> dict:
+    """Inside mpiexec: steps of NVE with time-sharing and split, in turn, against what was foretold."""
+    from ase.build import bulk
+
+    from solidqmmm.procedures.build import build_model
+    from solidqmmm.procedures.rank_forecast import Forecast, measured_host, measured_quantum, without_engine
+    from solidqmmm.procedures.splitting import split_ranks
+    from solidqmmm.runtime import all_ranks
+    from solidqmmm.system.study import Study
+
+    repeats, engine, caps, radius, steps, rounds = LAYOUTS[case]
+    study = Study.from_mapping(
+        {
+            "recipe": "single_point",
+            "structure": bulk("Si", "diamond", a=A0, cubic=True),
+            "supercell": [repeats] * 3,
+            "host": {"pair_style": SW[0], "pair_coeff": [SW[1]], "species": SW[2]},
+            "qm": engine,
+            "caps": caps,
+            "coupling": "force_mixing",
+            "region": {"core": {"radius": radius}, "centre": [(repeats // 2) * A0] * 3},
+        }
+    )
+    comm = all_ranks()
+    with build_model(study) as model:
+        coupling = without_engine(model, model.crystal, model.partition)
+        host = measured_host(model.crystal, model.potential, coupling=coupling)
+        quantum = measured_quantum(model.engine, model.cluster.to_atoms())
+        n_quantum, n_host = model.cluster.n_quantum, len(model.crystal)
+    forecast = Forecast(comm.size, host, quantum)
+    best, shared, split = forecast.best, [], []
+    for _ in range(rounds):
+        shared.append(_step_of(study, steps))
+        with split_ranks(best.quantum) as link:
+            split.append(None if link is None else _step_of(study, steps))
+    shared, split = comm.bcast((shared, split))
+    counts = [one[1] for one in split]
+    shared_s, split_s = np.array([one[0] for one in shared]), np.array([one[0] for one in split])
+    measured, foretold = float(np.median(shared_s / split_s)), forecast.gain
+    return {
+        "ranks": comm.size,
+        "atoms": n_host,
+        "quantum_atoms": n_quantum,
+        "quantum_ranks": best.quantum,
+        "host_s_on_1": host.cost.seconds(1),
+        "host_s": host.here,
+        "quantum_s_on_1": quantum.cost.seconds(1),
+        "quantum_s": quantum.here,
+        "shared_s": float(np.median(shared_s)),
+        "shared_foretold_s": forecast.shared,
+        "shared_foretold_to_measured": forecast.shared / float(np.median(shared_s)),
+        "split_s": float(np.median(split_s)),
+        "split_foretold_s": best.seconds,
+        "split_foretold_to_measured": best.seconds / float(np.median(split_s)),
+        "gain": measured,
+        "gain_foretold": foretold,
+        "announced": sum(one["announced"] for one in counts),
+        "hits": sum(one["hits"] for one in counts),
+        "host_waits_s": float(np.mean([one["host_waits_s"] for one in counts])) / steps,
+        "quantum_waits_s": float(np.mean([one["quantum_waits_s"] for one in counts])) / steps,
+    }
+
+
+def _step_of(study, steps):
+    """Seconds of a step of NVE, and what went across the division."""
+    from solidqmmm.procedures.build import build_model
+    from solidqmmm.procedures.dynamics import run_dynamics
+
+    stamps = []
+    with build_model(study) as model, model.open() as qmmm:
+        result = run_dynamics(
+            qmmm, steps=steps, timestep_fs=1.0, initial_temperature_K=300.0, every=steps,
+            callbacks=[lambda step, _: stamps.append((step, time.perf_counter()))],
+        )  # fmt: skip
+    (first, begin), (last, end) = stamps[0], stamps[-1]
+    return (end - begin) / (last - first), result.split_ranks
 
 
 if __name__ == "__main__":
@@ -335,7 +452,7 @@ if __name__ == "__main__":
 
     prepare_engines()
     abort_on_uncaught_error()
-    found = globals()[sys.argv[1]]()
+    found = globals()[sys.argv[1]](*sys.argv[2:])
     from mpi4py import MPI
 
     if MPI.COMM_WORLD.rank == 0:

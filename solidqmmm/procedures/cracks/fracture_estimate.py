@@ -16,6 +16,7 @@ from solidqmmm.procedures.rank_forecast import (
     measured_host,
     measured_quantum,
     seconds_of_call,
+    without_engine,
 )
 from solidqmmm.system.study_crack import CrackSection, DynamicsSection, SavingSection
 
@@ -30,10 +31,8 @@ def estimated(
     Raises:
         ValueError: For a crack that cannot be made, or a load that the crystal cannot bear.
     """
-    system = crack_system(model, **crack.geometry())
-    loads = [system.load(**{crack.load.measure: value}) for value in crack.load.values]
+    system, crystal, loads = _cracked(model, crack)
     shares = ", ".join(f"{load.K_MPa_sqrt_m / system.griffith.K_MPa_sqrt_m:.2f}" for load in loads)
-    crystal = system.cracked(loads[0])
     seconds = _seconds_of_host(model, crystal)
     rows = [
         ("atoms", f"{len(system)} ({len(system.held)} held)"),
@@ -41,37 +40,75 @@ def estimated(
         ("loads", f"K = {shares} of Griffith's"),
         ("host", f"{in_seconds(seconds)} per step"),
     ]
-    stride = LOOK if saving.scheme == "none" else saving.steps * ceil(LOOK / saving.steps)
+    stride = _stride(saving)
     steps = stride * max(1, round(dynamics.time_ps * 1e3 / dynamics.timestep_fs / stride))
     if mode == "dynamic":
         rows.append(("steps", f"{steps}, {in_seconds(steps * seconds)} of the host"))
-    host = None if ranks is None else measured_host(crystal, model.potential, frozen=system.held)
-    if model.engine is None:
-        alone = [] if ranks is None else Forecast(ranks, host, None).rows()
-        return [*rows, ("quantum atoms", "none: the host alone"), *alone]
-    region = tip_region(model, system, TipTracker(system, rules=model.bond_rules), every=stride)
-    correction, _ = region.select(crystal, frozen=system.held)
+    correction, partition = _at_the_tip(model, system, crystal, saving)
+    foretold = None if ranks is None else _forecast(model, system, crystal, correction, partition, saving, mode, ranks)
+    if correction is None:
+        return [*rows, ("quantum atoms", "none: the host alone"), *([] if foretold is None else foretold.rows())]
     cluster = correction.cluster
     core, caps = int(cluster.core.sum()), len(cluster.caps)
     rows.append(("quantum atoms", f"{cluster.n_quantum} ({core} core) and {caps} caps at the start"))
     calls = ceil(steps / saving.steps)
     words = f"{calls} and one for each carving" if mode == "dynamic" else "some tens at each load"
-    atoms = cluster.to_atoms()
-    quantum = None if ranks is None else measured_quantum(model.engine, atoms)
-    each = seconds_of_call(without_journal(model.engine), atoms) if quantum is None else quantum.here
+    if foretold is None or foretold.quantum is None:
+        each = seconds_of_call(without_journal(model.engine), cluster.to_atoms())
+    else:
+        each = saving.steps * foretold.quantum.here
     total = f", about {in_seconds(calls * each)} in all" if each and mode == "dynamic" else ""
     rows.append(("quantum calls", words if each is None else f"{words}; about {in_seconds(each)} each{total}"))
-    if ranks is None:
-        return rows
+    return rows if foretold is None else [*rows, *foretold.rows()]
+
+
+def forecast(model, crack: CrackSection, saving: SavingSection, mode: str, ranks: int) -> Forecast:
+    """What a step takes on `ranks` ranks, the region as it is at the start; collective.
+
+    Raises:
+        ValueError: As `estimated`.
+    """
+    system, crystal, _ = _cracked(model, crack)
+    correction, partition = _at_the_tip(model, system, crystal, saving)
+    return _forecast(model, system, crystal, correction, partition, saving, mode, ranks)
+
+
+def _cracked(model, crack: CrackSection):
+    """The crack system, the crystal under the first load, and all loads."""
+    system = crack_system(model, **crack.geometry())
+    loads = [system.load(**{crack.load.measure: value}) for value in crack.load.values]
+    return system, system.cracked(loads[0]), loads
+
+
+def _stride(saving: SavingSection) -> int:
+    return LOOK if saving.scheme == "none" else saving.steps * ceil(LOOK / saving.steps)
+
+
+def _at_the_tip(model, system, crystal, saving):
+    """The correction at the start and who is quantum there; None for the host alone."""
+    if model.engine is None:
+        return None, None
+    region = tip_region(model, system, TipTracker(system, rules=model.bond_rules), every=_stride(saving))
+    return region.select(crystal, frozen=system.held)
+
+
+def _forecast(model, system, crystal, correction, partition, saving, mode, ranks) -> Forecast:
+    coupling = None if correction is None else without_engine(model, crystal, partition)
+    host = measured_host(crystal, model.potential, frozen=system.held, coupling=coupling)
+    if correction is None:
+        return Forecast(ranks, host, None)
+    quantum = measured_quantum(model.engine, correction.cluster.to_atoms())
     if quantum is None:
-        return [*rows, *Forecast(ranks, host, None, "this engine has no calibration").rows()]
-    return [*rows, *Forecast(ranks, host, quantum, _no_overlap(mode, saving)).rows()]
+        return Forecast(ranks, host, None, "this engine has no calibration")
+    return Forecast(ranks, host, quantum.spread(saving.steps), _no_overlap(mode, saving))
 
 
 def _no_overlap(mode: str, saving: SavingSection) -> str:
     """Why no quantum call can be made ahead; '' where it can."""
     if mode != "dynamic":
         return "a relaxation asks at positions that are not known beforehand"
+    if saving.scheme == "respa":
+        return f"with `saving: respa` a quantum call is known one of its {saving.steps} steps ahead"
     if saving.scheme != "none":
         return f"with `saving: {saving.scheme}` the positions of the next call are not known beforehand"
     return ""
