@@ -497,7 +497,7 @@ def test_cite_prints_bibtex(folder, call):
 def test_bibliography_is_well_formed():
     for key, entry in bibliography().items():
         assert entry.count("{") == entry.count("}"), key
-        needed = ("publisher",) if entry.startswith("@book") else ("journal", "doi")
+        needed = ("publisher",) if entry.startswith(("@book", "@incollection")) else ("journal", "doi")
         assert all(f"  {field} = {{" in entry for field in ("author", "title", "year", *needed)), key
 
 

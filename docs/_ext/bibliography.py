@@ -51,6 +51,8 @@ def full(entry) -> str:
     names = [" ".join(reversed([part.strip() for part in name.split(",", 1)])) for name in _names(entry)]
     who = ", ".join(names if len(names) <= 6 else [*names[:4], f"and {len(names) - 4} others"])
     where = " ".join(filter(None, (entry.get("journal", entry.get("publisher", "")), entry.get("volume", ""))))
+    if "booktitle" in entry:
+        where = f"In: {entry['booktitle']}, {where}"
     where = ", ".join(filter(None, (where, entry.get("pages", ""), entry["year"])))
     link = f" [doi:{entry['doi']}](https://doi.org/{entry['doi']})" if "doi" in entry else ""
     return f"{who}. *{entry['title']}*. {where}.{link}"
