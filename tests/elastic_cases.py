@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -90,10 +89,8 @@ def study(**changes) -> Study:
     return Study.from_mapping(mapping, schemas=recipebook.schemas())
 
 
-@contextmanager
 def model_of(log_dir=None, **changes):
-    with build_model(study(**changes), log_dir=log_dir) as model:
-        yield model
+    return build_model(study(**changes), log_dir=log_dir)
 
 
 def run(workdir=None, executor=None, progress=None, **changes):

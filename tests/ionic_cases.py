@@ -15,6 +15,16 @@ COULOMB = 14.399645  # eV angstrom, LAMMPS's own in metal units
 MGO_A, MGO_RHO = 1428.5, 0.2945
 OO_A, OO_RHO, OO_C = 22764.3, 0.149, 27.88
 
+# Lewis and Catlow's MgO: its lattice parameter with shells at rest (angstrom), and the model without shells.
+LATTICE = 4.198347
+RIGID = {
+    "pair_style": "buck/coul/long 8.0",
+    "pair_coeff": ["* * 0 1 0", "1 2 821.6 0.3242 0.0", "2 2 22764.0 0.149 27.88"],
+    "species": ["Mg", "O"],
+    "charges": {"Mg": 2, "O": -2},
+    "commands": ["kspace_style ewald 1e-7"],
+}
+
 
 def buckingham(r, a, rho, c=0.0):
     return a * np.exp(-r / rho) - c / r**6

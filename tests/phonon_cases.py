@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-
+import elastic_cases
 from elastic_cases import HYBRID, SIC, engine, silicon
 
 from solidqmmm import recipebook
@@ -27,15 +26,11 @@ VACANCY_EMBEDDED = {key: value for key, value in HYBRID.items() if key != "coupl
 
 def study(**changes) -> Study:
     """Phonons of carbon in Tersoff silicon, 216 sites, with changes; None leaves a section out."""
-    mapping = {"recipe": "defect_phonons", **CARBON} | changes
-    mapping = {key: value for key, value in mapping.items() if value is not None}
-    return Study.from_mapping(mapping, schemas=recipebook.schemas())
+    return elastic_cases.study(**{"recipe": "defect_phonons", **CARBON} | changes)
 
 
-@contextmanager
 def model_of(log_dir=None, **changes):
-    with build_model(study(**changes), log_dir=log_dir) as model:
-        yield model
+    return build_model(study(**changes), log_dir=log_dir)
 
 
 def run(workdir=None, progress=None, **changes):

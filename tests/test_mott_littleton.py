@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from ase.build import bulk
+from ionic_cases import LATTICE, RIGID
 
 from solidqmmm.engines.lammps_pair_terms import pair_terms
 from solidqmmm.errors import EngineError, PolarizationCatastrophe, SolidQMMMError
@@ -30,15 +31,7 @@ from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.host_models import host_model
 from solidqmmm.system.potential import Potential
 
-LATTICE = 4.198347  # of the shell model at rest, angstrom
 MGO = Potential(**host_model("lewis_catlow_MgO"))
-RIGID = {
-    "pair_style": "buck/coul/long 8.0",
-    "pair_coeff": ["* * 0 1 0", "1 2 821.6 0.3242 0.0", "2 2 22764.0 0.149 27.88"],
-    "species": ["Mg", "O"],
-    "charges": {"Mg": 2, "O": -2},
-    "commands": ["kspace_style ewald 1e-7"],
-}
 
 
 def magnesia(a=LATTICE):

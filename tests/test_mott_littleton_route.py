@@ -5,21 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ase.build import bulk
+from ionic_cases import LATTICE, RIGID
 
 from solidqmmm import recipebook
 from solidqmmm.errors import StudyError
 from solidqmmm.plotting.charged_defect import plot_mott_littleton
 from solidqmmm.procedures.build import build_model
 from solidqmmm.system.study import Study
-
-LATTICE = 4.198347  # of the shell model at rest, angstrom
-RIGID = {
-    "pair_style": "buck/coul/long 8.0",
-    "pair_coeff": ["* * 0 1 0", "1 2 821.6 0.3242 0.0", "2 2 22764.0 0.149 27.88"],
-    "species": ["Mg", "O"],
-    "charges": {"Mg": 2, "O": -2},
-    "commands": ["kspace_style ewald 1e-7"],
-}
 
 
 def run(charged, workdir=None, **changes):

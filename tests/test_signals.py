@@ -7,10 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from ase.build import bulk
+from launching import on_ranks
 
 from solidqmmm.procedures.motion.checkpoint import DynamicsState
 from solidqmmm.runtime import environment_for_subprocess
@@ -57,8 +57,7 @@ def folder(tmp_path):
 
 
 def start(folder, *, ranks=1, out="out"):
-    launcher = [Path(sys.prefix, "bin/mpiexec"), "-n", str(ranks)] if ranks > 1 else []
-    command = [*launcher, sys.executable, "-m", "solidqmmm", "run", "study.yaml", "--out", out]
+    command = on_ranks(ranks, sys.executable, "-m", "solidqmmm", "run", "study.yaml", "--out", out)
     return subprocess.Popen(
         command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment_for_subprocess()
     )
