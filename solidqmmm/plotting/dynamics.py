@@ -24,8 +24,7 @@ def plot_dynamics(result, ax=None):
     if len(time) and time[-1] - time[0] >= 5000:
         time, unit = time / 1000, "ps"
     with style():
-        if ax is None:
-            ax = axes_for(None, nrows=2, sharex=True, figsize=(SINGLE_COLUMN, 3.2))
+        ax = axes_for(ax, nrows=2, sharex=True, figsize=(SINGLE_COLUMN, 3.2))
         upper, *lower = np.atleast_1d(ax)
         upper.plot(time, result.temperature_K, color=COLOURS["core"], lw=1.0)
         upper.set_ylabel("temperature (K)")

@@ -66,8 +66,7 @@ def plot_tip(*results, labels=None, ax=None):
     quasistatic = results[0].mode == "quasistatic"
     labels = [model_name(result) for result in results] if labels is None else labels
     with style():
-        if ax is None:
-            ax = axes_for(None, figsize=(SINGLE_COLUMN, 2.6), layout="constrained")
+        ax = axes_for(ax, figsize=(SINGLE_COLUMN, 2.6), layout="constrained")
         for result, label, colour in zip(results, labels, _colours(results)):
             rows, way = _way(result)
             if quasistatic:
@@ -346,8 +345,7 @@ def plot_temperature_profile(result, ax=None):
     """
     rows = result.temperature_profile
     with style():
-        if ax is None:
-            ax = axes_for(None, figsize=(SINGLE_COLUMN, 2.4), layout="constrained")
+        ax = axes_for(ax, figsize=(SINGLE_COLUMN, 2.4), layout="constrained")
         errors = [0.0 if row["stderr_K"] is None else row["stderr_K"] for row in rows]
         ax.errorbar(
             [row["distance_A"] for row in rows], [row["T_K"] for row in rows], errors, color=ACCENT, lw=0.8, marker="o",
@@ -370,8 +368,7 @@ def plot_ledger(result, ax=None):
     """
     rows = result.energy_ledger_in_time
     with style():
-        if ax is None:
-            ax = axes_for(None, figsize=(SINGLE_COLUMN, 2.8), layout="constrained")
+        ax = axes_for(ax, figsize=(SINGLE_COLUMN, 2.8), layout="constrained")
         if not rows:
             say(ax, "no row of the energy ledger was taken")
             return ax

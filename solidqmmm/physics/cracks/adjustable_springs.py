@@ -200,7 +200,10 @@ def second_neighbours(i, j, shift) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def once(pairs) -> np.ndarray:
-    """Those of `pairs` (integers: columns i, j, shift in numbers of cells; shape=(m, 5)) with i < j, given that all are there in both directions."""
+    """Those of `pairs` (integers: i, j, shift in numbers of cells, shape=(m, 5)) with i < j.
+
+    All have to be there in both directions.
+    """
     return pairs[pairs[:, 0] < pairs[:, 1]]
 
 

@@ -71,7 +71,7 @@ def buffer_series(
         rattle: Standard deviation of the displacements, angstrom.
         max_quantum_atoms: Wider buffers with more quantum atoms are left out; None for 120, and no limit for LAMMPS.
         threshold: What the RMS error is held against, eV/angstrom.
-        known: What `forces_at_width` has found at each of `series_widths` already.
+        known: What `forces_at_width` has found at each of `series_widths` already: forces, shape=(n_core, 3), and a reason.
         progress: Called with a message after each engine call.
     """
     unit, own = buffer_width(model)
