@@ -66,6 +66,13 @@ def test_gaussian_in_a_medium(table):
     assert not result.warnings
 
 
+def test_what_rounding_foretells_is_no_better():
+    """Four cells of the same: all models with a third power are exact, and their errors are those of ten digits."""
+    result = extrapolate(cubes(LENGTHS[1:], ENERGIES[1:]), CHARGE, EPS)
+    assert result.E_inf_eV == pytest.approx(E_INF, abs=1e-6)
+    assert not any("foretells better" in warning for warning in result.warnings)
+
+
 def test_routes_and_their_spread():
     """Makov and Payne are off by B/V; Lany and Zunger's screening charge is not there, and the series says so."""
     result = extrapolate(cubes(), CHARGE, EPS)

@@ -338,7 +338,7 @@ def _remarks(chosen: SizeFit, fits, tensor, A: float, scale: float, free_choice:
             f
             for f in fits
             if f.left_out is not None and 1 in f.stderr and 1 not in chosen.stderr and not f.unresolved()
-            and f.left_out_rms < 0.5 * chosen.left_out_rms
+            and max(f.left_out_rms, 1e-6) < 0.5 * chosen.left_out_rms
         ]  # fmt: skip
         if better:
             best = min(better, key=lambda f: f.left_out_rms)
