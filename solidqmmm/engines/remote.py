@@ -212,6 +212,7 @@ class Link:
 
     def call(self, key: int, method: str, *arguments, **keywords):
         """What a method of an engine returns, on all host ranks; what was foreseen is given up."""
+        self.traffic.asked += method.startswith("evaluate")
         return self._ask("call", key, method, arguments, keywords)
 
     def begin(self, key: int, atoms: Atoms, stress: bool):
@@ -230,8 +231,7 @@ class Link:
         if self._is_foreseen(key, atoms, stress):
             self.traffic.hits += 1
             return self._collect()
-        self.traffic.asked += 1
-        return self._ask("call", key, "evaluate", (atoms.copy(),), {"stress": stress})
+        return self.call(key, "evaluate", atoms.copy(), stress=stress)
 
     def _is_foreseen(self, key, atoms, stress) -> bool:
         if self._foreseen is None:
