@@ -69,6 +69,7 @@ def run(
     start, centre = model.crystal, model.partition.centre
     own = [] if model.defect is None or model.defect.kind == "vacancy" else [model.defect.atom(len(start))]
     around = neighbour_shells(start, centre, shells=shells, exclude=own)
+    first = around[0] if around else []  # none where the nearest atom is an image away
     require_stable_lattice(model)
     with model.open() as qmmm:
         qmmm.host.set_positions(rattled(start, around[:1], rattle, model.study.seed))
@@ -101,8 +102,8 @@ def run(
         defect_position_A=centre,
         volume_A3=start.volume,
         neighbour_displacements_A=shell_displacements(start, moved, centre, around),
-        neighbour_pair_distances_before_A=pair_distances(start, around[0]),
-        neighbour_pair_distances_A=pair_distances(outcome.crystal, around[0]),
+        neighbour_pair_distances_before_A=pair_distances(start, first),
+        neighbour_pair_distances_A=pair_distances(outcome.crystal, first),
         displacement_distance_A=distance[shown],
         displacement_norm_A=np.linalg.norm(moved, axis=1)[shown],
         displacement_label=model.partition.names()[shown],

@@ -34,6 +34,8 @@ BAD = [
     ("point", {"host.pair_coeff": ["* * Si.swx Si"]}, ["host.pair_coeff", "'Si.swx'", "put it beside the study"]),
     ("point", {"host.species": ["Sj"]}, ["host.species[0]", "expected a chemical symbol such as 'Si', got 'Sj'"]),
     ("point", {"host.species": []}, ["host.species", "at least 1 value"]),
+    ("relaxation", {"host": {"pair_style": "tersoff", "pair_coeff": ["* * SiC.tersoff Si C"], "species": ["C", "Si"]}},
+     ["host", "names the elements as Si C, and `species` as C, Si", "same order"]),
     ("point", {"host.species": ["Si", "Si"]}, ["host", "names an element twice"]),
     ("point", {"host.units": "lj"}, ["host.units", "'metal' or 'real', got 'lj'"]),
     ("point", {"host.commands": ["shell rm -r x"]}, ["host", "`commands` may hold kspace_style", "leave it out"]),

@@ -83,6 +83,14 @@ def test_the_vacuum_of_a_slab_is_no_site():
     assert all(s.radius <= 4.0 for s in sites)
 
 
+def test_an_interstitial_on_an_atom():
+    unit = Crystal.of(bulk("Al", "fcc", a=4.05, cubic=True))
+    for place in ([0, 0, 0.05], [0.52, 0.5, 0.98]):
+        with pytest.raises(StructureError, match=r"0\.\d\d A from an atom of Al.*fractional.*`site: 0`"):
+            place_defect(unit, unit.supercell([3, 3, 3]), kind="interstitial", element="Cu", position=place)
+    assert place_defect(unit, unit.supercell([3, 3, 3]), kind="interstitial", element="Cu", position=[0, 0, 0.5])
+
+
 def test_the_defect_is_put_there_and_wrong_numbers_are_answered_with_the_list():
     unit = Crystal.of(bulk("Al", "fcc", a=4.05, cubic=True))
     cell = unit.supercell([3, 3, 3])

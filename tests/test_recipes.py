@@ -146,6 +146,15 @@ def test_copper_vacancy():
     assert sorted(recipebook.find("defect_relaxation").figures(result)) == ["displacements", "neighbours"]
 
 
+def test_a_defect_whose_neighbours_are_images():
+    """In one cubic cell of fcc every neighbour is an image away: nothing to list, and no failure."""
+    copper = Crystal.of(bulk("Cu", a=3.615, cubic=True))
+    result = run(structure=copper, supercell=[1, 1, 1], host=COPPER, defect=VACANCY)
+    assert result.converged
+    assert len(result.neighbour_pair_distances_A) == 0
+    assert recipebook.find("defect_relaxation").figures(result)
+
+
 def test_calculators_of_ase_are_called_by_their_name():
     qm = {"engine": "ase", "calculator": "ase.calculators.emt:EMT"}
     copper = Crystal.of(bulk("Cu", a=3.615, cubic=True))

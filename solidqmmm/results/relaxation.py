@@ -200,9 +200,9 @@ def _distances(pairs, most=10) -> str:
     if len(pairs) <= most:
         return " ".join(f"{d:.3f}" for d in pairs)
     groups = np.split(pairs, np.flatnonzero(np.diff(pairs) > 0.05) + 1)
-    return ", ".join(f"{len(g)} of {g[0]:.3f}" + (f" to {g[-1]:.3f}" if g[-1] - g[0] > 5e-4 else "") for g in groups)
+    return ", ".join(f"{len(g)} of {' to '.join(dict.fromkeys(f'{d:.3f}' for d in (g[0], g[-1])))}" for g in groups)
 
 
 def _range(values) -> str:
     low, high = min(values), max(values)
-    return f"{low:+.3f}" if high - low < 5e-4 else f"{low:+.3f} to {high:+.3f}"
+    return " to ".join(dict.fromkeys(f"{value:+.3f}" for value in (low, high)))

@@ -35,8 +35,8 @@ class Potential:
         references: Citation keys that a user of the potential owes.
 
     Raises:
-        ValueError: For unknown elements, units or styles, an Ewald style without its kspace_style, shells without cores, or
-            lines that would do more than describe a potential.
+        ValueError: For unknown elements, units or styles, elements in another order than `species`, an Ewald style without
+            its kspace_style, shells without cores, or lines that would do more than describe a potential.
     """
 
     pair_style: str
@@ -67,6 +67,7 @@ class Potential:
             raise ValueError("`species` must name at least one element, in the order of the LAMMPS atom types")
         if len(set(self.species)) != len(self.species):
             raise ValueError(f"`species` names an element twice: {self.species}")
+        self._require_order()
         if self.units not in ("metal", "real"):
             raise ValueError(f"`units` must be 'metal' or 'real', got {self.units!r}")
         self._settle_charges()
@@ -76,6 +77,17 @@ class Potential:
                 f"pair_style {self.pair_style} leaves the long range to an Ewald sum, which is missing: give `commands: "
                 '["kspace_style ewald 1e-6"]`, or pppm beyond a few thousand atoms'
             )
+
+    def _require_order(self):
+        """Elements at the end of a `* *` line name the types in their order; LAMMPS would take any other silently."""
+        for line in self.pair_coeff:
+            words = line.split()
+            named = words[-len(self.species) :]
+            if words[:2] == ["*", "*"] and sorted(named) == sorted(self.species) and named != list(self.species):
+                raise ValueError(
+                    f"pair_coeff '{line}' names the elements as {' '.join(named)}, and `species` as "
+                    f"{', '.join(self.species)}: write both in the same order, that of the LAMMPS atom types"
+                )
 
     def _settle_charges(self):
         charges = self.charges

@@ -58,6 +58,8 @@ def shell_displacements(before: Crystal, moved, centre, shells: list[np.ndarray]
 def pair_distances(crystal: Crystal, atoms) -> np.ndarray:
     """Distances in angstrom between all pairs of a few atoms, shape=(n (n - 1) / 2,)."""
     atoms = np.asarray(atoms, dtype=int)
+    if len(atoms) < 2:
+        return np.empty(0)
     x = unwrapped(crystal.positions[atoms], crystal.positions[atoms[0]], crystal.cell, crystal.pbc)
     i, j = np.triu_indices(len(atoms), k=1)
     return np.linalg.norm(x[i] - x[j], axis=1)

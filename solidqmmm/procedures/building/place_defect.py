@@ -6,10 +6,13 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from solidqmmm.errors import StructureError
+from solidqmmm.physics.geometry import distances_to_point
 from solidqmmm.physics.symmetry.interstitial_sites import InterstitialSite, interstitial_sites
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.defect import Defect
 from solidqmmm.system.unit_cell import primitive_cell, space_group
+
+_ROOM = 0.4  # angstrom; nearer atoms are a mistake, and potentials say anything about them
 
 
 def place_defect(
@@ -33,14 +36,23 @@ def place_defect(
         position: Instead of `site`, fractional coordinates of an interstitial in `unit`, shape=(3,).
 
     Raises:
-        StructureError: If the site does not exist, or an element is missing or already there.
+        StructureError: If the site does not exist, an element is missing or already there, or an interstitial meets an atom.
     """
     if kind == "interstitial":
         if element is None:
             raise StructureError("an interstitial needs `element`")
         if position is None:
             position = _distinct_interstitial(unit, site or 0)
-        return Defect(kind, -1, element, "", _image_near_centre(np.asarray(position) @ unit.cell, unit, supercell))
+        place = _image_near_centre(np.asarray(position) @ unit.cell, unit, supercell)
+        distance = distances_to_point(supercell.positions, place, supercell.cell, supercell.pbc)
+        nearest = int(distance.argmin())
+        if distance[nearest] < _ROOM:
+            raise StructureError(
+                f"the interstitial {element} would sit {distance[nearest]:.2f} A from an atom of "
+                f"{supercell.symbols[nearest]}: `position` is in fractional coordinates of the unit cell, at least {_ROOM} A from every atom; or give "
+                "`site: 0`, the largest hole"
+            )
+        return Defect(kind, -1, element, "", place)
 
     input_site = np.asarray(unit.arrays.get("input_site", np.arange(len(unit))))
     candidates = np.flatnonzero(input_site == site)
