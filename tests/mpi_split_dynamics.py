@@ -57,6 +57,10 @@ CASES = {
     "nve": ({}, lambda model: HOT),
     "skewed": ({"structure.cell": "primitive", "supercell": SKEWED}, lambda model: HOT),
     "frozen": ({"region.frozen": {"sites": [0, 1, 2]}}, lambda model: HOT),
+    "corner": (  # atoms of the region are brought back into the box
+        {"defect": None, "region.centre": {"site": 0}},
+        lambda model: {**HOT, "steps": 60, "every": 20, "initial_temperature_K": 1500.0},
+    ),
     "langevin": ({"coupling.scheme": "force_mixing"}, lambda model: LANGEVIN),
     "stadium": ({}, stadium),
     "checkpoints": ({}, lambda model: {**LANGEVIN, "checkpoint": "checkpoint.npz", "checkpoint_every": 4}),

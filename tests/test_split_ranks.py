@@ -78,6 +78,7 @@ def test_one_evaluation_is_that_of_one_rank(study, on_ranks, ranks, quantum):
     same(alone, split, "energy", "forces", tolerance=1e-10)
 
 
+@pytest.mark.slow
 def test_a_relaxation_from_the_command_line(study, tmp_path):
     ran(study(RELAX), tmp_path / "one")
     said = ran(study(RELAX, ranks=SPLIT), tmp_path / "two", ranks=2)
@@ -115,14 +116,16 @@ def test_gpaw_on_two_of_three_ranks(study, tmp_path):
 # --- dynamics ---------------------------------------------------------------------------------------------------
 
 DYNAMICS = SCRIPT.with_name("mpi_split_dynamics.py")
-FORESEEN = ("nve", "skewed", "frozen", "langevin", "stadium", "checkpoints", "kicked", "pushed")
+FORESEEN = ("nve", "skewed", "frozen", "corner", "langevin", "stadium", "checkpoints", "kicked", "pushed")
 ASKED_LATE = {"nvt": "do not follow from the forces alone", "learning": "asks when its steps are made"}
 
 
 def test_dynamics_of_one_host_rank_is_that_of_one_rank_to_the_last_bit(tmp_path, on_ranks):
     cases = on_ranks(DYNAMICS, tmp_path, 1, ranks=2, timeout=100)
     for name, found in cases.items():
-        assert (found["positions"], found["velocities"]) == (0.0, 0.0), name
+        # Atoms that came back through the other face are foreseen to rounding.
+        allowed = 1e-10 if name == "corner" else 0.0
+        assert max(found["positions"], found["velocities"]) <= allowed, name
         assert found["calls"][0] == found["calls"][1], name
     for name in FORESEEN:  # every call but those of set-ups: the first one, and the one after a caller moved an atom
         calls, split = cases[name]["calls"][1], cases[name]["split"]
@@ -149,6 +152,7 @@ def test_dynamics_on_three_ranks(tmp_path, on_ranks, quantum):
 # --- how many of which ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_whose_region_has_grown_divides_the_ranks_anew(tmp_path, on_ranks):
     found = on_ranks(SCRIPT.with_name("mpi_divide_anew.py"), tmp_path, ranks=3, timeout=100)
     # Asked for at the checkpoints of steps 4 and 8, and done at the second one; only once.

@@ -59,7 +59,9 @@ def on_host_ranks(study, recipe, ranks: Ranks, folder: Path, work: Callable[[Cal
 
 def _rows(traffic) -> list[tuple[str, str]]:
     words = f"{traffic.asked} asked"
-    if traffic.announced:
+    if not traffic.announced:
+        words += ", none of them foreseen: both halves took turns"
+    else:
         words += f", {traffic.hits} of them foreseen" + (f", {traffic.missed} in vain" if traffic.missed else "")
     waits = f"host ranks {traffic.host_waits_s:.1f} s, quantum ranks {traffic.quantum_waits_s:.1f} s"
     return [("quantum ranks", words), ("waited", waits)]

@@ -30,7 +30,7 @@ import numpy as np
 
 from solidqmmm.engines.protocols import Engine, Evaluation
 from solidqmmm.errors import EngineError
-from solidqmmm.runtime import is_root, world
+from solidqmmm.runtime import all_ranks, is_root
 
 CALLS = ("evaluate", "evaluate_in_field", "evaluate_with_potentials")
 """What an engine is asked."""
@@ -188,12 +188,12 @@ class _Watch:
     def _end(self):
         """The process, and with it all ranks."""
         _say(f"\n{self.error}\nIt could not be interrupted: the process ends here.\n")
-        if world().Get_size() > 1:
+        if all_ranks().Get_size() > 1:
             time.sleep(0.5)  # the launcher forwards what was said before it hears of the abort
             # What MPI does at its end may wait for the thread that hangs.
             faulthandler.unregister(signal.SIGALRM)
             signal.setitimer(signal.ITIMER_REAL, 1.0)
-            world().Abort(1)
+            all_ranks().Abort(1)
         os._exit(1)
 
 

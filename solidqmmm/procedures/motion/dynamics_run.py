@@ -389,7 +389,7 @@ class Run:
         for callback in self.callbacks:
             callback(self.step, self.qmmm)
         if self.progress is not None:
-            self.progress(self.step, self.steps, f"{temperature:.0f} K")
+            self.progress(self.step, self.steps, f"{temperature:.0f} K{self.foresight.in_words()}")
 
     def _forces(self) -> np.ndarray:
         """Forces of host and correction, without friction and noise, eV/angstrom, shape=(n, 3)."""

@@ -124,6 +124,11 @@ class Foresight:
                 f"mechanics {1e3 * quantum_s:.3g} ms on {halves.quantum}: going on with {better.host} and {better.quantum}",
             )
 
+    def in_words(self) -> str:
+        """What a reader of the progress should know: calls that were foreseen in vain; '' without any."""
+        missed = 0 if self._link is None else self._link.traffic.since(self._before).missed
+        return f", {missed} calls foreseen in vain" if missed else ""
+
     def report(self) -> dict | None:
         """The division and what went across it during this run, as plain JSON; None where the ranks are not split."""
         if self._link is None:
