@@ -75,12 +75,12 @@ def run(
 
 
 def estimate(
-    *, model: Model, crack, dynamics=USUAL, saving=EVERY_STEP, mode="dynamic", ranks: int | None = None, **_
+    *, model: Model, crack, stadium=AUTO, dynamics=USUAL, saving=EVERY_STEP, mode="dynamic", ranks: int | None = None
 ) -> list[tuple[str, str]]:
     """Rows of a dry run: atoms, loads in Griffith's, steps, quantum calls, time; what a step takes on `ranks` ranks."""
     from solidqmmm.procedures.cracks.fracture_estimate import estimated
 
-    return estimated(model, crack, dynamics, saving, mode, ranks)
+    return estimated(model, crack, dynamics, saving, mode, ranks, stadium)
 
 
 def forecast(*, model: Model, crack, ranks: int, saving=EVERY_STEP, mode="dynamic", **_):

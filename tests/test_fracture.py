@@ -268,6 +268,16 @@ def test_a_dry_run_makes_the_crack_and_counts_the_calls(study, call, tmp_path):
     assert "none: the host alone" in out
 
 
+def test_a_dry_run_tells_the_stadium_or_that_there_is_no_room_for_it(study, call):
+    code, out, err = call("run", study("wide.yaml", stadium={"width_A": 15.0, "gamma_max_per_ps": 5.0}), "--dry-run")
+    assert code == 0, err
+    assert "15.0 A wide, up to 5/ps" in out
+    code, _, err = call("run", study("narrow.yaml", stadium="auto"), "--dry-run")
+    assert code == 2
+    assert "too small for its stadium" in err
+    assert "give the width: `stadium: {width_A:" in err
+
+
 @pytest.mark.parametrize("command", ["carve", "check"])
 def test_there_is_no_single_cluster_to_look_at(study, call, command):
     code, _, err = call(command, study(**QUANTUM))

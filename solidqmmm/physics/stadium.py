@@ -275,7 +275,7 @@ def suggested(
         raise ValueError(
             f"the host is too small for its stadium: {width:.4g} angstrom of width reflect less than {100 * below:.2g} % of "
             f"the energy of waves from {low:.3g} to {high:.3g} THz, but there is room for {room:.4g} angstrom ({there}). "
-            "Make the host larger, or absorb from a higher frequency on"
+            "Make the host larger"
         )
     return host.stadium(planes)
 

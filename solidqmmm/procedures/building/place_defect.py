@@ -49,8 +49,8 @@ def place_defect(
         if distance[nearest] < _ROOM:
             raise StructureError(
                 f"the interstitial {element} would sit {distance[nearest]:.2f} A from an atom of "
-                f"{supercell.symbols[nearest]}: `position` is in fractional coordinates of the unit cell, at least {_ROOM} A from every atom; or give "
-                "`site: 0`, the largest hole"
+                f"{supercell.symbols[nearest]}: `position` is in fractional coordinates of the unit cell, at least "
+                f"{_ROOM} A from every atom; or give `site: 0`, the largest hole"
             )
         return Defect(kind, -1, element, "", place)
 

@@ -8,7 +8,7 @@ from time import perf_counter
 from solidqmmm.engines.journal import without_journal
 from solidqmmm.engines.lammps_host import LammpsHost
 from solidqmmm.procedures.cracks.crack_system import crack_system
-from solidqmmm.procedures.cracks.fracture import LOOK, tip_region
+from solidqmmm.procedures.cracks.fracture import LOOK, thermostat_of, tip_region
 from solidqmmm.procedures.cracks.track_tip import TipTracker
 from solidqmmm.procedures.rank_forecast import (
     Forecast,
@@ -18,18 +18,24 @@ from solidqmmm.procedures.rank_forecast import (
     seconds_of_call,
     without_engine,
 )
-from solidqmmm.system.study_crack import CrackSection, DynamicsSection, SavingSection
+from solidqmmm.system.study_crack import CrackSection, DynamicsSection, SavingSection, StadiumSection
 
 
 def estimated(
-    model, crack: CrackSection, dynamics: DynamicsSection, saving: SavingSection, mode: str, ranks: int | None = None
+    model,
+    crack: CrackSection,
+    dynamics: DynamicsSection,
+    saving: SavingSection,
+    mode: str,
+    ranks: int | None = None,
+    stadium: StadiumSection | None = None,
 ) -> list[tuple[str, str]]:
     """Rows of label and value: sizes, loads in Griffith's, steps, quantum calls and seconds; a step on `ranks` if asked.
 
     Makes the crack system, and measures a step of the host and (where it is not quick) a few SCF iterations.
 
     Raises:
-        ValueError: For a crack that cannot be made, or a load that the crystal cannot bear.
+        ValueError: For a crack that cannot be made, a load that the crystal cannot bear, a stadium that does not fit.
     """
     system, crystal, loads = _cracked(model, crack)
     shares = ", ".join(f"{load.K_MPa_sqrt_m / system.griffith.K_MPa_sqrt_m:.2f}" for load in loads)
@@ -44,6 +50,10 @@ def estimated(
     steps = stride * max(1, round(dynamics.time_ps * 1e3 / dynamics.timestep_fs / stride))
     if mode == "dynamic":
         rows.append(("steps", f"{steps}, {in_seconds(steps * seconds)} of the host"))
+        _, said = thermostat_of(system, stadium, dynamics, model)
+        if said:
+            width, gamma = said["width_A"], said["gamma_max_per_ps"]
+            rows.append(("stadium", f"{width:.1f} A wide, up to {gamma:.3g}/ps"))
     correction, partition = _at_the_tip(model, system, crystal, saving)
     foretold = None if ranks is None else _forecast(model, system, crystal, correction, partition, saving, mode, ranks)
     if correction is None:
