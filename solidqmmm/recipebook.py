@@ -32,6 +32,7 @@ from pydantic import BaseModel, ConfigDict, create_model
 from pydantic.errors import PydanticSchemaGenerationError
 
 from solidqmmm.schema_words import kind_in_words
+from solidqmmm.system.foreign_code import USER_RECIPE
 from solidqmmm.system.study import Schemas, Study
 from solidqmmm.system.study_recipe import RecipeSchema
 from solidqmmm.system.study_sections import beside
@@ -317,7 +318,7 @@ def _check_options() -> type[BaseModel]:
 def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise ValueError(f"recipe file not found: {path}")
-    name = f"solidqmmm_user_recipe_{path.stem}"
+    name = f"{USER_RECIPE}{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # annotations and dataclasses look their module up

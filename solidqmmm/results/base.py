@@ -16,7 +16,7 @@ import numpy as np
 from monty.json import MSONable
 
 from solidqmmm import __version__
-from solidqmmm.system.foreign_code import require_known_classes
+from solidqmmm.system.foreign_code import USER_RECIPE, require_known_classes
 from solidqmmm.system.whole_file import written_whole
 
 LARGEST_INLINE_BYTES = 1_000_000
@@ -186,9 +186,10 @@ def _imported(module: str):
     try:
         return import_module(module)
     except ImportError as error:
+        own = module.removeprefix(USER_RECIPE)
+        how = f'the recipe that made it first, `solidqmmm.recipebook.find("{own}.py")`' if own != module else "its module first"
         raise ValueError(
-            f"the file holds a result of {module}, which cannot be imported ({error}): load the recipe that made it first, "
-            "or read the file as plain JSON"
+            f"the file holds a result of {module}, which cannot be imported ({error}): load {how}, or read the file as plain JSON"
         ) from error
 
 

@@ -28,10 +28,13 @@ CALCULATORS = (
     "xtb.ase.calculator:XTB",
 )
 
+#: What the names of modules begin with that users' recipes are loaded as.
+USER_RECIPE = "solidqmmm_user_recipe_"
+
 #: Modules whose classes a JSON file may name; with a dot at the end all below.
 CLASSES = (
     "numpy", "pymatgen.core.", "pymatgen.electronic_structure.", "pymatgen.symmetry.", "solidqmmm.",
-    "solidqmmm_user_recipe_",
+    USER_RECIPE,
 )  # fmt: skip
 
 
