@@ -187,9 +187,10 @@ def _imported(module: str):
         return import_module(module)
     except ImportError as error:
         own = module.removeprefix(USER_RECIPE)
-        how = f'the recipe that made it first, `solidqmmm.recipebook.find("{own}.py")`' if own != module else "its module first"
+        recipe = f'the recipe that made it first, `solidqmmm.recipebook.find("{own}.py")`'
         raise ValueError(
-            f"the file holds a result of {module}, which cannot be imported ({error}): load {how}, or read the file as plain JSON"
+            f"the file holds a result of {module}, which cannot be imported ({error}): load "
+            f"{recipe if own != module else 'its module first'}, or read the file as plain JSON"
         ) from error
 
 
