@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -102,6 +103,21 @@ def test_no_circles_between_rooms(stair):
         TopologicalSorter(needs).prepare()
     except CycleError as error:
         pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+# Fields of other people's objects that have no public name.
+FOREIGN = {"_exit", "_replace", "_c", "_e", "_hplanck", "_atm", "_bas", "_env", "_chkfile"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_private_fields_are_their_own_files_business(file):
+    nodes = list(ast.walk(ast.parse(file.read_text())))
+    private = [node for node in nodes if isinstance(node, ast.Attribute) and re.match(r"_[a-z]", node.attr)]
+    mine = {node.attr for node in private if ast.unparse(node.value) in ("self", "cls")}
+    mine |= {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+    mine |= {node.target.id for node in nodes if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}
+    taken = {f"line {node.lineno}: {ast.unparse(node)}" for node in private if node.attr not in mine | FOREIGN}
+    assert not taken
 
 
 def test_importing_changes_nothing():

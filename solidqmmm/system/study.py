@@ -293,6 +293,12 @@ class Study(Section):
             mapping["check"] = study_file.plain(self.check)
         return {**mapping, "seed": self.seed}
 
+    def without_options(self) -> Self:
+        """The same study without what its recipe is told."""
+        study = self.model_copy()
+        study._options = {}
+        return study
+
     def with_options(self, **options) -> Self:
         """The same study with other options of its recipe."""
         study = self.model_copy()

@@ -211,9 +211,7 @@ class _without_series:
     """A model whose study forgets the other cells: a series that grows keeps its records."""
 
     def __init__(self, model):
-        study = model.study.model_copy()
-        study._options = {}
-        self.study, self.engine, self.checksums = study, model.engine, model.checksums
+        self.study, self.engine, self.checksums = model.study.without_options(), model.engine, model.checksums
 
 
 def _of_host(model, task: CellTask) -> CellOutcome:
