@@ -19,7 +19,7 @@ help:
 	@echo 'make demo        a silicon vacancy, GPAW in a crystal that LAMMPS drives; table and figures in $(OUT)/'
 	@echo 'make test        the test suite'
 	@echo 'make test-slow   the tests that take minutes each'
-	@echo 'make test-faults 100 runs killed at random, gone on with and compared (ARGS="--kills 12": fewer)'
+	@echo 'make test-faults 100 SIGKILLs and other faults, runs gone on with and compared (ARGS="--kills 12": fewer)'
 	@echo 'make bench       the speed and memory figures of tests/benchmarks'
 	@echo 'make docs        the documentation, docs/_build/html'
 	@echo 'make lint        ruff'

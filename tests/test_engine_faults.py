@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
-from faults.run import same_result
+from faults.harm import same_result
 from test_dynamics import hybrid
 
 from solidqmmm.engines import guarded as guard
@@ -30,6 +30,7 @@ from solidqmmm.engines.journal import journaled
 from solidqmmm.engines.lammps import LammpsEngine
 from solidqmmm.engines.protocols import FieldEvaluation, PotentialEvaluation
 from solidqmmm.errors import EngineError
+from solidqmmm.procedures.records import fingerprint
 from solidqmmm.runtime import environment_for_subprocess
 from solidqmmm.system.potential import Potential
 
@@ -186,6 +187,14 @@ def test_every_engine_has_a_limit_and_none_by_default():
     settings = {"engine": "lammps", "pair_style": "sw", "pair_coeff": "* * Si.sw Si", "species": ["Si"], "timeout_s": 0}
     with pytest.raises(ValueError, match=r"qm\.timeout_s.*greater than 0"):
         make_engine(settings)
+
+
+def test_records_are_good_with_another_limit():
+    prints = set()
+    for timeout_s in (None, 5.0, 7.0):
+        with embedding_cases.model_of(qm=embedding_cases.QM | {"timeout_s": timeout_s}) as model:
+            prints.add(fingerprint(model))
+    assert len(prints) == 1
 
 
 # --- numbers that are none ------------------------------------------------------------------------------------------
