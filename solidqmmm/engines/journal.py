@@ -263,7 +263,7 @@ def _read_field(path: Path, n_atoms: int, n_sites: int) -> FieldEvaluation | Non
         if record["forces"].shape != (n_atoms, 3) or record["charge_forces"].shape != (n_sites, 3):
             raise ValueError(f"{len(record['forces'])} atoms among {len(record['charge_forces'])} charges")
         return FieldEvaluation(**record, induced=induced)
-    except (*DAMAGED, TypeError) as error:
+    except DAMAGED as error:
         logger.warning("ignoring the damaged journal record %s (%s); computing again", path, error)
         return None
 
@@ -278,7 +278,7 @@ def _read_potentials(path: Path, n_atoms: int) -> PotentialEvaluation | None:
         if record["forces"].shape != (n_atoms, 3) or record["site_potentials"].shape != (n_atoms,):
             raise ValueError(f"{len(record['forces'])} forces for {n_atoms} atoms")
         return PotentialEvaluation(**record, planar_potentials=planes)
-    except (*DAMAGED, TypeError) as error:
+    except DAMAGED as error:
         logger.warning("ignoring the damaged journal record %s (%s); computing again", path, error)
         return None
 

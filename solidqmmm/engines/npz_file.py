@@ -10,16 +10,22 @@ import numpy as np
 from solidqmmm.system.whole_file import written_whole
 
 #: What reading a file raises that was damaged, or is another one than expected.
-DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+DAMAGED = (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile)
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a file by name, in the shapes and units in which they were written.
 
-    One of `DAMAGED` is raised if it cannot be read.
+    Raises:
+        ValueError: If it cannot be read; or another of `DAMAGED`.
     """
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as record:
-        return {key: record[key] for key in record.files}
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as record:
+            return {key: record[key] for key in record.files}
+    except DAMAGED:
+        raise
+    except Exception as error:  # one flipped bit, and it says to be encrypted, of another version, or larger than memory
+        raise ValueError(f"{path.name}: {type(error).__name__}: {error}") from error
 
 
 def write_npz(path: Path, fields: dict, *, durable: bool = True):

@@ -75,7 +75,7 @@ def fingerprint(model, **more) -> str:
     given = model.study.structure_source
     facts = {
         "version": __version__,
-        "study": model.study.as_mapping(),
+        "study": _without_limits(model.study.as_mapping()),
         "checksums": model.checksums() | model.study.checksums(),
         "engine": None if model.engine is None else model.engine.describe(),
         # A structure that was given in Python has no file whose checksum would tell it from others.
@@ -85,3 +85,10 @@ def fingerprint(model, **more) -> str:
         **more,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _without_limits(mapping):
+    """A study without what changes no number, such as how long one waits for it."""
+    if isinstance(mapping, dict):
+        return {key: _without_limits(value) for key, value in mapping.items() if key != "timeout_s"}
+    return mapping

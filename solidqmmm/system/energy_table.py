@@ -125,7 +125,10 @@ def read_energies(path, *, structure=None) -> EnergyTable:
     except (UnicodeDecodeError, OSError) as error:
         raise StudyError(f"{path} is no table of energies: {error}; expected a text file, CSV or JSON") from None
     read = _json if text.lstrip().startswith(("[", "{")) else _csv
-    records, columns = read(path, text)
+    try:
+        records, columns = read(path, text)
+    except (csv.Error, RecursionError) as error:
+        raise StudyError(f"{path} is no table of energies: {error}") from None
     problems = [
         f"the column `{name}` is missing{_nearest(name, columns)}" for name in _REQUIRED if name not in columns
     ]

@@ -90,5 +90,5 @@ def read_site_potentials(path) -> SitePotentials:
             defect_position=found["defect_position_A"],
             planar=planar,
         )
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise StudyError(f"{path} holds no site potentials: {error}") from None

@@ -26,6 +26,8 @@ def read_structure(path):
     path = Path(path)
     if not path.exists():
         raise StructureError(f"structure file not found: {path}")
+    if not path.is_file():
+        raise StructureError(f"{path} is no file: give a CIF, POSCAR, pymatgen JSON or extxyz file")
     if _DECODED.search(path.name):
         _require_data(path)
     from pymatgen.core import Structure

@@ -124,13 +124,19 @@ def read_states(path) -> list[ChargeState]:
     except (OSError, UnicodeDecodeError) as error:
         raise StudyError(f"{path} is no table of charge states: {error}") from None
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    rows = list(csv.DictReader(lines, skipinitialspace=True))
+    try:
+        rows = list(csv.DictReader(lines, skipinitialspace=True))
+    except csv.Error as error:
+        raise StudyError(f"{path} is no table of charge states: {error}") from None
     columns = [name.strip() for name in (lines[0].split(",") if lines else [])]
     wrong = [name for name in columns if name not in _COLUMNS]
     lost = [name for name in ("defect", "charge") if name not in columns]
     if wrong or lost or not {"energy_eV", "run"} & set(columns):
         raise StudyError(f"{path}: expected the columns {', '.join(_COLUMNS)} (energy_eV or run), got {', '.join(columns)}")
     for number, row in enumerate(rows, start=2):
+        if None in row:
+            problems.append(f"row {number}: more values than the {len(columns)} columns")
+            continue
         try:
             states.append(_state({key.strip(): (value or "").strip() for key, value in row.items()}, path.parent))
         except (ValueError, OSError) as error:

@@ -100,7 +100,7 @@ class DynamicsState:
             return cls._read(read_npz(Path(path)))
         except FileNotFoundError:
             raise
-        except (*DAMAGED, TypeError, AttributeError) as error:
+        except DAMAGED as error:
             raise SolidQMMMError(
                 f"{path} is no checkpoint of a dynamics run ({error}): remove it to start anew"
             ) from error
