@@ -158,7 +158,7 @@ def mode_dict(mode, ecut, h) -> dict:
     if "dedecut" in mode:
         raise ValueError(
             "GPAW's new implementation takes `dedecut` and ignores it: raise `ecut` until the stress of the finite basis is "
-            "small (solidqmmm.engines.pulay.pulay_stress)"
+            "small (solidqmmm.procedures.elastic.pulay.pulay_stress)"
         )
     if h is not None and not h > 0:
         raise ValueError(f"`h` must be a positive grid spacing in angstrom, got {h}")

@@ -14,7 +14,7 @@ from solidqmmm.engines.lammps import LammpsEngine
 pytest.importorskip("gpaw")
 
 from solidqmmm.engines.gpaw import GPAWEngine
-from solidqmmm.engines.pulay import pulay_stress
+from solidqmmm.procedures.elastic.pulay import pulay_stress
 
 XX = np.diag([1.0, 0.0, 0.0])
 YZ = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 0.5], [0.0, 0.5, 0.0]])

@@ -12,10 +12,10 @@ from solidqmmm.coupling.surrogate import Harmonic
 from solidqmmm.engines.journal import without_journal
 from solidqmmm.engines.lammps import LammpsEngine
 from solidqmmm.engines.protocols import Contribution, Engine
-from solidqmmm.engines.pulay import pulay_stress
 from solidqmmm.engines.unit_cell_engine import for_unit_cell
 from solidqmmm.errors import EngineError
 from solidqmmm.physics.algebra.quasi_newton import update_bfgs
+from solidqmmm.procedures.elastic.pulay import pulay_stress
 from solidqmmm.procedures.relax import settle
 from solidqmmm.system.crystal import Crystal
 
