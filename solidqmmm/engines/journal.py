@@ -14,7 +14,6 @@ from ase import Atoms
 
 from solidqmmm.engines.closing import Closing
 from solidqmmm.engines.guarded import not_finite
-from solidqmmm.engines.npz_file import DAMAGED, read_npz, write_npz
 from solidqmmm.engines.protocols import (
     Engine,
     Evaluation,
@@ -26,6 +25,7 @@ from solidqmmm.engines.protocols import (
     SitePotentialEngine,
 )
 from solidqmmm.runtime import agree_on_failure, is_root, world
+from solidqmmm.system.npz_file import DAMAGED, read_npz, write_npz
 from solidqmmm.system.point_charges import PointCharges, RepulsiveCores
 from solidqmmm.system.vacant_sites import VacantSites
 

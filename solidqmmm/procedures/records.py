@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from solidqmmm import __version__
-from solidqmmm.engines.npz_file import DAMAGED, read_npz, write_npz
 from solidqmmm.runtime import agree_on_failure, is_root, world
 from solidqmmm.system.crystal import Crystal
+from solidqmmm.system.npz_file import DAMAGED, read_npz, write_npz
 
 logger = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from solidqmmm.engines.npz_file import DAMAGED, read_npz, write_npz
 from solidqmmm.engines.protocols import Contribution
 from solidqmmm.errors import SolidQMMMError
 from solidqmmm.procedures.motion.answers import Answer
 from solidqmmm.runtime import agree_on_failure, is_root, world
+from solidqmmm.system.npz_file import DAMAGED, read_npz, write_npz
 
 
 @dataclass(frozen=True, eq=False)

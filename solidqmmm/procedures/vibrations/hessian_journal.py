@@ -12,8 +12,8 @@ import numpy as np
 from scipy import sparse
 
 from solidqmmm.engines.lammps_host import LammpsHost
-from solidqmmm.engines.npz_file import DAMAGED, read_npz, write_npz
 from solidqmmm.system.crystal import Crystal
+from solidqmmm.system.npz_file import DAMAGED, read_npz, write_npz
 
 logger = logging.getLogger(__name__)
 
