@@ -14,7 +14,7 @@ from ase.optimize import FIRE
 from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
-from solidqmmm.errors import StudyError
+from solidqmmm.errors import StructureError, StudyError
 from solidqmmm.procedures.build import build_model
 from solidqmmm.procedures.calculator import QMMMCalculator
 from solidqmmm.system.crystal import Crystal
@@ -194,3 +194,36 @@ def test_mistakes_are_named_before_anything_runs():
     qm = SECTIONS["qm"] | {"pair_stile": "sw"}
     with pytest.raises(ValueError, match="pair_stile"):
         QMMMCalculator(**(SECTIONS | {"qm": qm})).get_forces(silicon())
+
+
+# --- ghost forces ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["perfect", "strained", "vacancy", "rattled", "impurity"])
+def test_ghost_forces_want_a_perfect_crystal(what):
+    """Of a crystal with the defect in it, the dead load would be the quantum forces of the defect."""
+    atoms = bulk("Si", "diamond", a=5.431, cubic=True) * (4, 4, 4)
+    if what == "vacancy":
+        del atoms[21]  # a neighbour of the centre
+        atoms.positions += 0.005 * np.sin(atoms.positions)
+    elif what == "rattled":
+        atoms.rattle(0.1, seed=1)
+    elif what == "impurity":
+        atoms.numbers[21] = 32
+    elif what == "strained":
+        atoms.set_cell(atoms.cell @ np.array([[1.01, 0.01, 0], [0, 1, 0], [0, 0, 1.02]]), scale_atoms=True)
+    potential = {"pair_style": "tersoff", "pair_coeff": ["* * SiCGe.tersoff Si(D) Ge"], "species": ["Si", "Ge"]}
+    calculator = QMMMCalculator(
+        host=potential,
+        qm={"engine": "lammps", **potential},
+        region={"core": {"hops": 1}, "buffer": {"hops": 1}, "centre": {"site": 20}},
+        caps={"kind": "Si", "length": 2.3},
+        coupling={"scheme": "subtractive", "ghost_forces": True},
+    )
+    with calculator:
+        atoms.calc = calculator
+        if what in ("perfect", "strained"):
+            assert np.abs(atoms.get_forces()).max() < (1e-6 if what == "perfect" else 1.0)
+        else:
+            with pytest.raises(StructureError, match=r"repeats nowhere.*study's `defect`, or leave ghost_forces out"):
+                atoms.get_forces()

@@ -16,12 +16,14 @@ from solidqmmm.engines.factory import make_journaled_engine
 from solidqmmm.engines.lammps import LammpsEngine
 from solidqmmm.engines.protocols import Engine
 from solidqmmm.engines.remote import made
+from solidqmmm.errors import StructureError
 from solidqmmm.procedures.building.coupling_references import coupling_references
 from solidqmmm.procedures.building.embed import additive_coupling, engine_settings, is_additive
 from solidqmmm.procedures.building.embedding_requests import require_embeddable
 from solidqmmm.procedures.building.host_lattice import pressure_GPa, relaxed_cell
 from solidqmmm.procedures.building.no_crystal import NoCrystal
 from solidqmmm.procedures.building.place_defect import place_defect
+from solidqmmm.procedures.building.repetition import repeats_around
 from solidqmmm.procedures.building.slabs import slab_axes
 from solidqmmm.procedures.building.study_region import bond_rules, region_centre, select_partition
 from solidqmmm.procedures.carve import carve, complete_partition
@@ -249,6 +251,7 @@ class Model(Closing):
             cluster, engine, self.classical, energy_scale=self.energy_scale, classical_caps=asked.classical_caps
         )
         if own and asked.ghost_forces:
+            self._require_perfect(partition)
             return correction.with_dead_load(self._dead_load(cluster))
         return correction
 
@@ -257,6 +260,16 @@ class Model(Closing):
         """Host indices of the region in the perfect crystal, and what the coupling adds there, no atom displaced."""
         correction = self.coupling(self.perfect, self.perfect_partition)
         return correction.atoms, correction.evaluate(correction.reference, self.perfect.cell)
+
+    def _require_perfect(self, partition):
+        """Nothing, unless the only crystal there is has the defect in it: the dead load would be its quantum forces."""
+        if self.defect is not None or len(self.unit) < len(self.perfect) or repeats_around(self.perfect, partition.quantum):
+            return
+        raise StructureError(
+            "coupling.ghost_forces subtracts what the coupling does to the perfect crystal, and the structure that was "
+            "given is none: around the quantum region it repeats nowhere, and the region's own forces would be taken away. Give "
+            "the perfect crystal and the study's `defect`, or leave ghost_forces out"
+        )
 
     def _dead_load(self, cluster: Cluster) -> np.ndarray:
         """Spurious forces of the perfect crystal on the atoms of `cluster`'s region, without net force, shape=(n, 3)."""
