@@ -267,8 +267,8 @@ class Model(Closing):
             return
         raise StructureError(
             "coupling.ghost_forces subtracts what the coupling does to the perfect crystal, and the structure that was "
-            "given is none: around the quantum region it repeats nowhere, and the region's own forces would be taken away. Give "
-            "the perfect crystal and the study's `defect`, or leave ghost_forces out"
+            "given is none: around the quantum region it repeats nowhere, and the region's own forces would be taken away. "
+            "Give the perfect crystal and the study's `defect`, or leave ghost_forces out"
         )
 
     def _dead_load(self, cluster: Cluster) -> np.ndarray:
