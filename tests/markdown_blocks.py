@@ -1,6 +1,7 @@
 """Code blocks and commands of Markdown pages, with what a page says about those that no test runs.
 
 A comment right before a block, `% not run: REASON` (where pages go through Sphinx) or `<!-- not run: REASON -->`, says why.
+Cells of notebooks are what they hold: `%%writefile study.yaml` is YAML, `%%sh` commands, everything else Python.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+TUTORIALS = tuple(sorted((ROOT / "docs" / "tutorials").glob("*.md")))
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *TUTORIALS)
 
 _EXCUSE = re.compile(r"^(?:% not run: (.+)|<!-- not run: (.+) -->)$")
 # First words of the lines of an indented block that is meant for a shell.
@@ -25,9 +27,11 @@ class Block:
     Attributes:
         page: Its file.
         line: Number of its first line.
-        language: What follows the fence ("python", "yaml", "{code-cell}"), or "shell" for indented commands.
-        text: Its lines, without indentation and prompt.
+        language: What follows the fence ("python", "yaml"), or "shell" for indented commands; that of a cell's contents.
+        text: Its lines, without indentation and prompt, options and magic of a cell.
         excuse: Why no test runs it, or None.
+        file: The file that a cell writes, or "".
+        options: Lines of a cell's options.
     """
 
     page: Path
@@ -35,11 +39,13 @@ class Block:
     language: str
     text: str
     excuse: str | None
+    file: str = ""
+    options: str = ""
 
     @property
     def where(self) -> str:
         """Page and line."""
-        return f"{self.page.name}:{self.line}"
+        return f"{name_of(self.page)}:{self.line}"
 
     def commands(self) -> list[list[str]]:
         """The words of each command of a shell block; comments, redirections and explanations in columns left out."""
@@ -53,6 +59,11 @@ class Block:
                 if words:
                     found.append(words)
         return found
+
+
+def name_of(page: Path) -> str:
+    """A page's path from the folder of the documentation, or README.md."""
+    return page.name if page.parent == ROOT else page.relative_to(ROOT / "docs").as_posix()
 
 
 def blocks(page: Path) -> list[Block]:
@@ -77,6 +88,7 @@ def blocks(page: Path) -> list[Block]:
             i = end
         else:
             i += 1
+    found = [_as_cell(block) if block.language == "{code-cell}" else block for block in found]
     return [block if block.language not in ("bash", "sh") else _as_shell(block) for block in found]
 
 
@@ -84,6 +96,13 @@ def _block(page, lines, start, language, inside) -> Block:
     before = next((line for line in reversed(lines[:start]) if line.strip()), "")
     excuse = _EXCUSE.match(before)
     return Block(page, start + 1, language, "\n".join(inside) + "\n", excuse and (excuse[1] or excuse[2]))
+
+
+def _as_cell(block: Block) -> Block:
+    found = re.match(r"(---\n.*?\n---\n|(?::.*\n)*)(?:%%(\w+)(?: (\S+))?\n)?(.*)", block.text, re.S)
+    options, magic, file, text = found.groups()
+    kind = {None: "python", "sh": "shell", "writefile": "yaml" if (file or "").endswith(".yaml") else "text"}[magic]
+    return Block(block.page, block.line, kind, text, block.excuse, file or "", options)
 
 
 def _as_shell(block: Block) -> Block:

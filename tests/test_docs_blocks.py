@@ -2,6 +2,7 @@
 
 Every block of Python and every command is one of four: run here, run when the pages' outputs were made (its output follows
 it, from `docs/tutorial_runs/outputs`), run by another test (`ELSEWHERE`), or excused in the page itself (`markdown_blocks`).
+The tutorials are executed when the documentation is built as well.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from markdown_blocks import PAGES, ROOT, Block, blocks, of_language
+from markdown_blocks import PAGES, ROOT, TUTORIALS, Block, blocks, name_of, of_language
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 
@@ -59,6 +60,7 @@ FAST = {
     "recipes.md": ({}, ""),
     "regions.md": ({"study.yaml": STUDY}, ""),
     "resuming.md": ({"study.yaml": STUDY}, ""),
+    "tutorials/single_point.md": ({}, ""),
 }
 SLOW = {
     "choose_boundary.md": ({"study.yaml": STUDY.replace("[3, 3, 3]", "[5, 5, 5]")}, ""),
@@ -82,6 +84,7 @@ SLOW = {
         "qmmm = QMMM(crystal, Potential('sw', '* * Si.sw Si', ['Si']))\n",
     ),
     "trust.md": ({"study.yaml": STUDY}, ""),
+    **{name_of(page): ({}, "") for page in TUTORIALS if name_of(page) not in FAST},
 }
 # Commands that end with another exit code than 0: a trust report that says no.
 MAY_SAY_NO = ("check",)
@@ -94,7 +97,7 @@ ELSEWHERE = {
 
 EAGER = {"--install-completion", "--show-completion", "--help", "-h"}
 
-PYTHON = of_language("python", "{code-cell}")
+PYTHON = of_language("python")
 SHELL = of_language("shell")
 YAML_BLOCKS = of_language("yaml")
 
@@ -128,7 +131,7 @@ def test_every_block_is_run_or_says_why_not(block):
         stem = Path(output).stem  # or in a loop, as f"fracture_{name}.txt"
         names = (stem, stem.split("_")[0] + "_{")
         assert any(name in made_outputs() for name in names), f"no script of docs/tutorial_runs makes {output}"
-    elif block.page.name not in FAST | SLOW | ELSEWHERE:
+    elif name_of(block.page) not in FAST | SLOW | ELSEWHERE:
         assert block.excuse, f"{block.where}: run it in {Path(__file__).name}, or excuse it by `% not run: REASON` before it"
 
 
@@ -149,6 +152,8 @@ def test_python_parses_and_what_it_calls_is_there(block):
             for alias in node.names:
                 names[alias.asname or alias.name] = importlib.import_module(alias.name)
         elif isinstance(node, ast.ImportFrom):
+            if node.module.startswith("IPython"):  # belongs to the kernel of the documentation
+                continue
             module = importlib.import_module(node.module)
             for alias in node.names:
                 if not hasattr(module, alias.name):
@@ -200,11 +205,13 @@ def test_commands_and_their_options_exist(block):
             parsed(words[1:])
         elif words[0] == "make":
             assert words[1] in targets
+        elif block.page in TUTORIALS:
+            assert words[0] in ("sed", "echo"), f"{block.where}: `{words[0]}` is not on every machine"
         else:
             assert block.excuse, f"{block.where}: `{words[0]}` is nothing that a test can look at"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_commands_within_sentences_exist(page):
     for said in re.findall(r"(?<!`)`solidqmmm ([a-z][^`]*)`", page.read_text()):
         words = said.split()
@@ -220,7 +227,7 @@ def test_commands_within_sentences_exist(page):
 MADE = {"docs/_build/html/index.html", "tests/benchmarks/results.json"}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_files_that_a_page_names_are_there(page):
     text = page.read_text()
     for name in re.findall(r"`((?:examples|tests|docs|recipes|solidqmmm|\.config)/[\w./-]+\w)`", text):
@@ -238,7 +245,7 @@ def words_of_sources() -> frozenset[str]:
     return frozenset(re.findall(r"\w+", text))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_quantities_that_a_page_names_are_there(page):
     suffixes = "eV|eV_per_A|e|A|A3|GPa|THz|K|MPa_sqrt_m|J_per_m2|reason"
     for name in re.findall(rf"(?<!`)`(\w+_(?:{suffixes}))`", page.read_text()):
@@ -307,7 +314,7 @@ def test_output_in_the_readme_is_that_of_the_tutorial():
 def run_page(name, files, before, folder, monkeypatch):
     """All blocks of a page in one folder, Python in one namespace; those with an excuse or a cached output left out."""
     monkeypatch.chdir(folder)
-    page = next(page for page in PAGES if page.name == name)
+    page = next(page for page in PAGES if name_of(page) == name)
     for file in ("silicon_vacancy/Si.cif", "magnesia_vacancy/MgO.cif"):
         shutil.copy(ROOT / "examples" / file, folder)
     for file, text in files.items():
@@ -319,8 +326,15 @@ def run_page(name, files, before, folder, monkeypatch):
     for block in blocks(page):
         if block.excuse or shown_output(block) or block.text.startswith("make "):
             continue
-        if block.language in ("python", "{code-cell}"):
+        if block.file:
+            Path(block.file).write_text(block.text)
+        elif picture := re.search(r'^Image\("(.+)"\)$', block.text, re.M):
+            assert Path(picture[1]).stat().st_size > 0, block.where
+        elif block.language == "python":
             exec(compile(block.text, block.where, "exec"), namespace)
+            ran += 1
+        elif block.language == "shell" and page in TUTORIALS:
+            run_command(["sh", "-e", "-c", block.text], block)
             ran += 1
         elif block.language == "shell":
             for words in block.commands():
@@ -334,7 +348,7 @@ def run_command(words, block):
     assert not EAGER.intersection(words), "completion is not for tests to install"
     environment = environment_for_subprocess() | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(words, env=environment, text=True, capture_output=True, timeout=500, check=False)
-    allowed = (0, 1) if any(word in MAY_SAY_NO for word in words) else (0,)
+    allowed = (0, 1) if words[0] == "solidqmmm" and any(word in MAY_SAY_NO for word in words) else (0,)
     assert done.returncode in allowed, f"{block.where}: {' '.join(words)}\n{done.stderr[-2000:]}"
     assert "Traceback" not in done.stderr
 
@@ -348,3 +362,39 @@ def test_page_runs(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", SLOW)
 def test_page_of_longer_runs(name, tmp_path, monkeypatch):
     run_page(name, *SLOW[name], tmp_path, monkeypatch)
+
+
+# --- the tutorials, which the build executes ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("recipe", recipebook.names())
+def test_each_recipe_has_a_tutorial(recipe):
+    page = ROOT / "docs" / "tutorials" / f"{recipe}.md"
+    studies = [block.text for block in blocks(page) if block.file.endswith(".yaml")]
+    assert any(f"recipe: {recipe}\n" in study for study in studies)
+
+
+@pytest.mark.parametrize("page", TUTORIALS, ids=name_of)
+def test_tutorials_are_executed_show_a_figure_and_check_a_number(page):
+    text, cells = page.read_text(), [block for block in blocks(page) if block.excuse is None]
+    assert text.startswith("---\nfile_format: mystnb\nkernelspec:\n")
+    assert not re.search(r"raises-exception|skip-execution|execution_mode|allow_errors", text)
+    code = [block.text for block in cells if block.language == "python"]
+    assert any("assert " in cell for cell in code)
+    assert any("Image(" in cell for cell in code) or any("plt.subplots" in cell for cell in code)
+    assert f"tutorials/{page.stem}\n" in (ROOT / "docs" / "index.md").read_text()
+    assert "../study_reference.md" in text or "../dynamics.md" in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", ["1 / 0", "%%sh\nfalse"])
+def test_a_cell_that_fails_fails_the_build(cell, tmp_path):
+    pytest.importorskip("myst_nb")
+    source = tmp_path / "source"
+    source.mkdir()
+    head = "---\nfile_format: mystnb\nkernelspec:\n  name: python3\n---\n\n# A page\n\n"
+    (source / "index.md").write_text(f"{head}```{{code-cell}}\n{cell}\n```\n")
+    build = [sys.executable, "-m", "sphinx", "-q", "-b", "html", "-c", ROOT / "docs", source, tmp_path / "html"]
+    done = subprocess.run(build, env=os.environ, text=True, capture_output=True, timeout=300, check=False)
+    assert done.returncode != 0
+    assert "ExecutionError" in done.stderr
