@@ -345,6 +345,13 @@ def test_tables_that_were_no_study_errors(tmp_path, read, content, words):
         read(path)
 
 
+def test_a_reader_that_never_comes_to_an_end_is_not_asked(tmp_path, originals):
+    path = tmp_path / "a.nwi"
+    path.write_bytes(originals["a.nwi"][:780])
+    with pytest.raises(StructureError, match="files of the kind nwchem-in are not read"):
+        Crystal.of(path)
+
+
 @pytest.mark.parametrize("name", [".", "/dev/zero"])
 def test_what_is_no_file_is_not_read(tmp_path, name):
     """The second one never ends."""

@@ -11,6 +11,8 @@ from solidqmmm.system.foreign_code import require_known_classes
 
 # File names that pymatgen decodes as JSON or YAML (its io.registry).
 _DECODED = re.compile(r"\.(json|mson|yaml|yml)", re.IGNORECASE)
+# Formats whose readers in ASE look for a closing line for ever.
+_ENDLESS = ("nwchem-in",)
 
 
 def read_structure(path):
@@ -38,12 +40,22 @@ def read_structure(path):
         import ase.io
 
         try:
+            _require_an_end(path)
             return ase.io.read(path)
         except Exception as ase_says:
             raise StructureError(
                 f"{path} was read neither by pymatgen ({brief(pymatgen_says)}) nor by ASE ({brief(ase_says)}); "
                 "give a CIF, POSCAR, pymatgen JSON or extxyz file"
             ) from ase_says
+
+
+def _require_an_end(path: Path):
+    """Refuses what ASE would read for ever when a part of it is missing."""
+    from ase.io.formats import filetype
+
+    kind = filetype(str(path))
+    if kind in _ENDLESS:
+        raise ValueError(f"files of the kind {kind} are not read: one that was cut has no end for its reader")
 
 
 def _require_data(path: Path):

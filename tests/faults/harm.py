@@ -18,7 +18,7 @@ from faults.studies import prepare
 from solidqmmm.runtime import environment_for_subprocess
 
 # What two runs may differ in: times, and how much was read instead of computed.
-TIMES = ("seconds", "wall_time_s", "engine_s", "engine_seconds", "date")
+TIMES = ("seconds", "wall_time_s", "wall_s", "engine_s", "engine_seconds", "date")
 KILLS_IN_A_ROW = 4
 PATIENCE = 900.0
 """Seconds after which a run counts as one that hangs."""
@@ -283,14 +283,24 @@ def lost(before: dict, after: dict, words: list[str]) -> int:
 
 
 def same_result(one: Path, other: Path, words: list[str]) -> bool:
+    """Whether two folders hold the same result, but for times; if not, the first differences are words."""
     first, second = (without_times(json.loads((out / "result.json").read_text())) for out in (one, other))
-    if first == second:
-        return True
-    differing = [key for key in first if first[key] != second.get(key)]
-    words.append(f"{other.name} differs in {', '.join(differing)}: " + "; ".join(
-        f"{key} {str(first[key])[:80]} / {str(second.get(key))[:80]}" for key in differing[:3]
-    ))  # fmt: skip
-    return False
+    found = [f"{key} {str(a)[:60]} / {str(b)[:60]}" for key, a, b in differences(first, second)]
+    if found:
+        words.append(f"{other.name} differs in {'; '.join(found[:4])}")
+    return not found
+
+
+def differences(first, second, key: str = ""):
+    """Keys and values that two results do not share."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        for name in {**first, **second}:
+            yield from differences(first.get(name), second.get(name), f"{key}.{name}".strip("."))
+    elif isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
+        for k, pair in enumerate(zip(first, second, strict=True)):
+            yield from differences(*pair, f"{key}[{k}]")
+    elif first != second:
+        yield key, first, second
 
 
 def without_times(value):
