@@ -25,7 +25,7 @@ from solidqmmm.cli.executor import (
     require_tasks,
 )
 from solidqmmm.cli.finite_size import finite_size
-from solidqmmm.cli.layout import on_host_ranks
+from solidqmmm.cli.layout import division_of_ranks, on_host_ranks
 from solidqmmm.cli.progress import Progress, close_all
 from solidqmmm.cli.ranks import Ranks
 from solidqmmm.cli.recipes import recipes_app
@@ -351,6 +351,7 @@ def _write_provenance(folder, study, model, result, executor):
             settings={
                 "qm": study.qm,
                 "coupling": study.as_mapping().get("coupling") if study.qm else None,
+                **division_of_ranks(),
                 **({} if executor is None else {"executor": executor.settings.model_dump(exclude_none=True)}),
             },
         )

@@ -57,6 +57,14 @@ def on_host_ranks(study, recipe, ranks: Ranks, folder: Path, work: Callable[[Cal
             typer.echo(f"ranks: {anew.why}")
 
 
+def division_of_ranks() -> dict:
+    """The division of the moment for provenance: LAMMPS's noise depends on the number of host ranks; empty without one."""
+    from solidqmmm.engines.remote import link
+
+    one = link()
+    return {} if one is None else {"ranks": {"host": one.halves.host, "quantum": one.halves.quantum}}
+
+
 def _rows(traffic) -> list[tuple[str, str]]:
     words = f"{traffic.asked} asked"
     if not traffic.announced:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from solidqmmm.results.base import Result
-from solidqmmm.results.fields import require_reason, same_length, set_array
+from solidqmmm.results.fields import division_in_words, require_reason, same_length, set_array
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -97,14 +97,3 @@ class DynamicsResult(Result):
         rows.append(("trajectory", self.trajectory_file or ""))
         rows += [("warning", text) for text in self.warnings]
         return [(label, value) for label, value in rows if value]
-
-
-def division_in_words(said: dict) -> str:
-    """One line about split ranks, from what `DynamicsResult.split_ranks` holds."""
-    calls = said["asked"] - said["missed"]
-    words = f"{said['host']} for the host, {said['quantum']} quantum: {said['hits']} of {calls} calls foreseen"
-    if said["missed"]:
-        words += f", {said['missed']} in vain"
-    if "not_foreseen" in said:
-        words += f" ({said['not_foreseen']})"
-    return words + f"; waited {said['host_waits_s']:.1f} s (host), {said['quantum_waits_s']:.1f} s (quantum)"

@@ -85,3 +85,14 @@ def structure_record(crystal, file_name: str) -> dict:
 def or_reason(value: float | None, unit: str, reason: str | None, digits: int = 6) -> str:
     """A number with its unit, or in words why there is none."""
     return f"{value:.{digits}f} {unit}".strip() if value is not None else f"none ({reason})"
+
+
+def division_in_words(said: dict) -> str:
+    """One line about split ranks, from what `DynamicsResult.split_ranks` holds."""
+    calls = said["asked"] - said["missed"]
+    words = f"{said['host']} for the host, {said['quantum']} quantum: {said['hits']} of {calls} calls foreseen"
+    if said["missed"]:
+        words += f", {said['missed']} in vain"
+    if "not_foreseen" in said:
+        words += f" ({said['not_foreseen']})"
+    return words + f"; waited {said['host_waits_s']:.1f} s (host), {said['quantum_waits_s']:.1f} s (quantum)"

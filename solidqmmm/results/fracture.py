@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from solidqmmm.results.base import Result
-from solidqmmm.results.fields import set_array
+from solidqmmm.results.fields import division_in_words, set_array
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -41,6 +41,7 @@ class FractureResult(Result):
         n_steps: Time steps made.
         timestep_fs: Time step.
         qm_calls: Quantum calls.
+        split_ranks: As of `DynamicsResult`; None where the ranks were not split.
         n_qm_atoms: Smallest, mean and largest number of quantum atoms: `min`, `mean`, `max`; empty for the host alone.
         n_carvings: How often the quantum region was carved anew; the first time is not counted.
         saving_scheme: 'none', 'respa' or 'lotf', and `saving_steps`.
@@ -90,6 +91,7 @@ class FractureResult(Result):
     n_steps: int = 0
     timestep_fs: float | None = None
     qm_calls: int = 0
+    split_ranks: dict | None = None
     n_qm_atoms: dict = field(default_factory=dict)
     n_carvings: int = 0
     saving_scheme: str = "none"
@@ -157,6 +159,8 @@ class FractureResult(Result):
                 ("quantum atoms", f"{n['min']} to {n['max']} (mean {n['mean']:.1f}), carved anew {self.n_carvings} times")
             )
             rows.append(("quantum calls", str(self.qm_calls)))
+        if self.split_ranks is not None:
+            rows.append(("split ranks", division_in_words(self.split_ranks)))
         if self.force_error_rms_eV_per_A is not None:
             scheme = f"{self.saving_scheme}, {self.saving_steps} steps"
             rows.append((f"force error ({scheme})", f"{self.force_error_rms_eV_per_A:.3f} eV/A RMS on the core"))

@@ -52,6 +52,7 @@ def dynamic_result(model, crack: CrackSystem, run: FractureRun, saving: SavingSe
         n_steps=dynamics.n_steps,
         timestep_fs=dynamics.timestep_fs,
         qm_calls=dynamics.n_qm_calls,
+        split_ranks=dynamics.split_ranks,
         n_qm_atoms=run.region.counts() if quantum else {},
         n_carvings=run.region.n_carved - 1 if quantum else 0,
         saving_scheme=saving.scheme,
