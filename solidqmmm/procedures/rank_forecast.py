@@ -30,11 +30,13 @@ from solidqmmm.system.potential import Potential
 
 # What divides among ranks of the time on one, where nothing else is known: from one to two ranks with a busy memory,
 # 1,000,000 Stillinger-Weber atoms and GPAW's LCAO mode on 64 atoms (docs/scaling.md).
-HOST_SHARE, QUANTUM_SHARE = 0.97, 0.7
-# Positions to the quantum ranks and forces back, for some hundred atoms.
-EXCHANGE_SECONDS = 3e-4
+HOST_SHARE, QUANTUM_SHARE = 0.97, 0.77
+# Positions to the quantum ranks and forces back, between halves that sleep while they wait (two cores, 150 atoms).
+EXCHANGE_SECONDS = 4e-3
 # A calibration of the host takes about so long, s.
-_ENOUGH = 0.3
+_ENOUGH = 0.5
+# A calibration that takes longer is not repeated, s.
+_LONG = 20.0
 # Below this gain a prediction does not tell which one is faster.
 _MARGIN = 1.05
 
@@ -188,7 +190,7 @@ def seconds_of_call(engine: Engine, atoms: ase.Atoms) -> float | None:
     if not _can_be_timed(engine):
         return None
     if isinstance(engine, CostedEngine):
-        return float(engine.calibrate(atoms)["estimated_seconds_per_evaluation"])
+        return _calibrated(engine, atoms)
     engine.close()  # an instance that lives on other ranks is no use here
     engine.evaluate(atoms)
     seconds = _median(lambda: engine.evaluate(atoms))
@@ -239,6 +241,16 @@ def _can_be_timed(engine) -> bool:
     return isinstance(engine, CostedEngine) or engine.name == "lammps"
 
 
+def _calibrated(engine: CostedEngine, atoms: ase.Atoms) -> float:
+    """The mean of two calibrations; one where it takes long."""
+    begin, times = perf_counter(), []
+    for _ in range(2):
+        times.append(float(engine.calibrate(atoms)["estimated_seconds_per_evaluation"]))
+        if world().bcast(perf_counter() - begin > _LONG):
+            break
+    return world().bcast(float(np.mean(times)))
+
+
 def _seconds_of_step(host: LammpsHost) -> float:
     """Velocity Verlet from 300 K, so that neighbour lists are made as often as in a run; atoms stay where they are if
     excluded neighbours do not push back. Shells: a relaxation of them, as there are no steps of theirs."""
@@ -257,14 +269,14 @@ def _seconds_of_step(host: LammpsHost) -> float:
 
 
 def _median(act: Callable) -> float:
-    """Median seconds of repeated calls: at least three, and about `_ENOUGH` seconds of them."""
+    """Median seconds of at least five calls and about `_ENOUGH` seconds: whoever disturbs them disturbs the run as well."""
     communicator, times = world(), []
     while True:
         begin = perf_counter()
         act()
         times.append(perf_counter() - begin)
-        if communicator.bcast(len(times) >= 3 and sum(times) > _ENOUGH):
-            return float(np.median(times))
+        if communicator.bcast(len(times) >= 5 and sum(times) > _ENOUGH):
+            return communicator.bcast(float(np.median(times)))
 
 
 def _on_the_ranks(act: Callable[[], float], parallel_share: float) -> Measured:
