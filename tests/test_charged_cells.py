@@ -352,6 +352,16 @@ def test_static_constant_of_rigid_ions_is_the_closed_formula():
     np.testing.assert_allclose(static, (1 + lorentz / (S - lorentz / 3)) * np.eye(3), rtol=3e-3, atol=1e-6)
 
 
+def test_a_constant_that_is_given_needs_no_crystal_at_rest():
+    """Ions fixed where the structure has them, off their places: its own constant is not known, and not needed."""
+    displaced = magnesia()
+    displaced.positions += 0.05 * np.eye(8, 3)
+    result = run({"dielectric": 1.0, "cells": CUBES[:1], "fit": {"A": "fixed", "terms": [1]}}, structure=displaced)
+    assert any("was not compared with that of the model" in text for text in result.warnings)
+    with pytest.raises(SolidQMMMError, match=r"lattice: host\}.*or give `dielectric`"):
+        run({"cells": CUBES[:1]}, structure=displaced)
+
+
 def test_crystals_without_a_constant():
     displaced = Crystal.of(magnesia()).with_positions(magnesia().positions + 0.1 * np.eye(8, 3))
     with pytest.raises(SolidQMMMError, match="not at rest"):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import pytest
 from launching import on_ranks
@@ -660,3 +661,13 @@ def test_error_on_one_rank_ends_all(folder, rank):
     done = on_two_ranks("run", "study.yaml", "--out", "out")
     assert done.returncode == 1
     assert done.stderr.count("the engine died") == 1
+
+
+def test_warnings_are_said_once(capsys, monkeypatch):
+    from solidqmmm.cli.show import set_verbosity
+
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # as it was, afterwards
+    set_verbosity(0)
+    for text in ("coordinates were rounded", "another", "coordinates were rounded"):
+        warnings.showwarning(UserWarning(text), UserWarning, "file.py", 1)
+    assert capsys.readouterr().err.splitlines() == ["warning: coordinates were rounded", "warning: another"]

@@ -80,11 +80,17 @@ def verbosity() -> int:
 
 
 def set_verbosity(level: int) -> None:
-    """-v shows what the library logs, -vv everything and tracebacks. Warnings become one line each."""
+    """-v shows what the library logs, -vv everything and tracebacks. Warnings become one line each, and are said once."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("solidqmmm").setLevel({0: logging.WARNING, 1: logging.INFO}.get(level, logging.DEBUG))
     global _verbosity
     _verbosity = level
-    warnings.showwarning = lambda message, *_, **__: typer.secho(
-        f"warning: {message}", fg=typer.colors.YELLOW, err=True
-    )
+    said = set()
+
+    def once(message, *_, **__):
+        """A series of cells reads one structure many times, and its reader warns each time."""
+        if str(message) not in said:
+            said.add(str(message))
+            typer.secho(f"warning: {message}", fg=typer.colors.YELLOW, err=True)
+
+    warnings.showwarning = once

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from solidqmmm.errors import StudyError
+from solidqmmm.errors import SolidQMMMError, StudyError
 from solidqmmm.procedures.charged_defects.cell_series import CellOutcome, cell_name, cell_series
 from solidqmmm.procedures.charged_defects.host_dielectric import model_dielectric
 from solidqmmm.procedures.charged_defects.lattice_stability import require_stable_lattice
@@ -60,9 +60,16 @@ def charged_cells(
         )
     if ions == "relaxed":
         require_stable_lattice(model)
-    own, what = model_dielectric(model, ions)
     warnings = [text for text in model.warnings() if ions == "relaxed" or "pressure" not in text]
-    if isinstance(dielectric, str) and dielectric == "auto":
+    auto = isinstance(dielectric, str) and dielectric == "auto"
+    try:
+        own, what = model_dielectric(model, ions)
+    except SolidQMMMError as error:
+        if auto:
+            raise
+        own, what = None, ""
+        warnings.append(f"the dielectric constant that was given was not compared with that of the model: {error}")
+    if auto:
         if own is None:
             raise StudyError(f"charged.dielectric is auto: {what}")
         tensor = own

@@ -130,7 +130,8 @@ def host_response(unit, potential, *, ions: bool = True) -> HostResponse:
         max_force = float(np.abs(host.forces()).max())
         if max_force > _AT_REST:
             raise SolidQMMMError(
-                f"the unit cell is not at rest: forces up to {max_force:.3f} eV/A; relax it first, or give `dielectric`"
+                f"the unit cell is not at rest: forces up to {max_force:.3f} eV/A; relax it first (structure: "
+                "{lattice: host}), or give `dielectric`"
             )
         shells, Z = np.zeros((len(owner), 3, 3)), np.zeros((3 * n, 3))
         for axis in range(3):
