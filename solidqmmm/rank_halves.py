@@ -130,10 +130,12 @@ def _give_away(communicator):
 
 
 def _give_to_gpaw(communicator):
+    hook = sys.excepthook
     import gpaw.mpi
     from gpaw.mpi4pywrapper import MPI4PYWrapper
 
+    sys.excepthook = hook  # GPAW puts its own there when it is first imported
     old, new = gpaw.mpi.world, MPI4PYWrapper(communicator)
     for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] == "gpaw" and vars(module).get("world") is old:
+        if name.partition(".")[0] == "gpaw" and getattr(module, "__dict__", {}).get("world") is old:
             module.world = new

@@ -79,7 +79,8 @@ def split_ranks(quantum: int, *, plan: Plan | None = None) -> Iterator[Link | No
     """Inside, the ranks are divided; collective.
 
     Host ranks get the link to the quantum ranks, and every engine of a model that is built inside lives there. Quantum ranks
-    serve until the host ranks leave the block, and then get None: what is inside is not for them.
+    serve until the host ranks leave the block, and then get None: what is inside is not for them. A script that ends where
+    only some of the ranks have failed calls `runtime.abort_on_uncaught_error` first, as on shared ranks.
 
         with split_ranks(2) as quantum_ranks:
             if quantum_ranks is not None:
