@@ -12,7 +12,6 @@ from solidqmmm.engines.lammps import LammpsEngine
 from solidqmmm.engines.protocols import Contribution
 from solidqmmm.physics.algebra.rank_costs import RankCost
 from solidqmmm.procedures.rank_forecast import (
-    EXCHANGE_SECONDS,
     Forecast,
     Measured,
     measured_host,
@@ -51,8 +50,8 @@ def test_a_gain_is_advised_and_a_loss_is_not():
     dear = Forecast(16, measured([2], RankCost(1.0, 0.5)), measured([2], RankCost(1.0, 4.0)), exchange=0.0)
     assert rows_of(dear)["layout"].startswith("ranks: {layout: split, quantum: ")
     assert dear.gain == pytest.approx(dear.shared / dear.best.seconds)
-    cheap = Forecast(2, measured([2], RankCost(0.0, 1e-3)), measured([2], RankCost(0.0, 1.0)))
-    assert cheap.gain == pytest.approx((1e-3 + 1.0) / 2 / (1.0 + EXCHANGE_SECONDS))
+    cheap = Forecast(2, measured([2], RankCost(0.0, 1e-3)), measured([2], RankCost(0.0, 1.0)), exchange=1e-3)
+    assert cheap.gain == pytest.approx((1e-3 + 1.0) / 2 / (1.0 + 1e-3))
     assert rows_of(cheap)["layout"] == "time-sharing, 2.00 times as fast as the split"
 
 
