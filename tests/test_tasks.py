@@ -26,7 +26,7 @@ def square(n):
 
 
 def square_after_the_others(n):
-    time.sleep(0.02 * (4 - n))
+    time.sleep(0.15 * (4 - n))
     return n * n
 
 

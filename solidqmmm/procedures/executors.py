@@ -12,14 +12,18 @@ import importlib
 import importlib.util
 import os
 import shutil
+import socket
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from solidqmmm.errors import EnvironmentProblem, StudyError
+from solidqmmm.procedures.task_worker import tethered
 from solidqmmm.system import study_file
 from solidqmmm.system.study_executor import (
     ExecutorSettings,
@@ -56,6 +60,11 @@ class Workers(Executor):
         self.folder = None if folder is None else Path(folder)
         self._jobs = jobs
         self._cleared = cleared or (lambda: None)
+
+    @property
+    def cancels(self) -> bool:
+        """Whether single tasks may be cancelled: executorlib's watch over jobs stumbles over one that is."""
+        return self._jobs is None
 
     @property
     def task_timeout(self) -> float | None:
@@ -160,10 +169,40 @@ def mode_of(settings: SlurmExecutor | FluxExecutor) -> str:
 
 
 def _library():
-    """executorlib, silent about its own ways with pydantic."""
+    """executorlib, silent about its own ways with pydantic, and never waiting for a worker that is gone."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        return importlib.import_module("executorlib")
+        library = importlib.import_module("executorlib")
+        interface = importlib.import_module("executorlib.standalone.interactive.communication").SocketInterface
+    # Its own way is a blocking send: for ever, where the worker could not be started or has died between two tasks.
+    interface.send_and_receive_dict = _answered
+    return library
+
+
+def _answered(interface, input_dict: dict) -> dict:
+    """Takes the place of executorlib's `SocketInterface.send_and_receive_dict`: looks whether the worker lives meanwhile."""
+    import cloudpickle
+    import zmq
+    from executorlib.api import ExecutorlibSocketError
+
+    data = cloudpickle.dumps(input_dict)
+    while True:
+        try:
+            interface._socket.send(data, zmq.NOBLOCK)
+            return interface.receive_dict()
+        except zmq.Again:
+            if not interface._spawner.poll():
+                return {"error": ExecutorlibSocketError("the worker is gone")}
+            time.sleep(0.02)
+
+
+def _pool() -> dict:
+    """Workers that serve many tasks, as starting one takes as long as a small task; bound to this process from the start.
+
+    executorlib's dependencies between tasks are left out: nobody uses them, and they stumble over cancelled tasks.
+    """
+    tether = partial(tethered, (socket.gethostname(), os.getpid()))
+    return {"block_allocation": True, "disable_dependencies": True, "init_function": tether}
 
 
 def _local(settings: LocalExecutor) -> Workers:
@@ -172,11 +211,10 @@ def _local(settings: LocalExecutor) -> Workers:
     if os.environ.get("PATH", "").split(os.pathsep)[0] != own:
         os.environ["PATH"] = os.pathsep.join([own, os.environ.get("PATH", "")])
     workers = settings.workers or max(1, len(os.sched_getaffinity(0)) // (settings.ranks * settings.threads))
-    # With block_allocation a worker serves many tasks: starting one takes as long as a small task.
     inner = _library().SingleNodeExecutor(
         max_workers=workers,
         resource_dict={"cores": settings.ranks, "threads_per_core": settings.threads},
-        block_allocation=True,
+        **_pool(),
     )
     return Workers(inner, settings, limit=workers)
 
@@ -216,7 +254,7 @@ def _steps(settings: SlurmExecutor | FluxExecutor) -> Executor:
         resources |= {"exclusive": True, "slurm_cmd_args": list(settings.srun_arguments)}
     kind = _library().SlurmJobExecutor if name == "slurm" else _library().FluxJobExecutor
     try:
-        return kind(max_workers=workers, resource_dict=resources, pmi_mode=settings.pmi, block_allocation=True)
+        return kind(max_workers=workers, resource_dict=resources, pmi_mode=settings.pmi, **_pool())
     except ValueError as error:
         raise StudyError(
             f"executor: {name} with {workers} workers of {settings.ranks} ranks does not fit this job: {error}; ask for "

@@ -89,7 +89,7 @@ def work(order: Order):
         with suppress(OSError):
             order.mark("begun").touch()
         return order.function(order.task)
-    _tethered(order)
+    tethered(order.home)
     channel = _channel()
     rank = 0 if channel is None else channel.Get_rank()
     _begin(order, channel, rank)
@@ -167,9 +167,9 @@ def _begin(order: Order, channel, rank: int):
 def died(name: str, directory=None) -> TaskError:
     """What to say of a worker that is gone without a word."""
     return TaskError(
-        f"the worker of the task '{name}' has died without a word: killed from outside, out of memory, or by a crash inside "
-        "a library (its last lines are above, or in the logs of the job). Give it more memory or fewer neighbours "
-        "(`workers`); the same command goes on, and what other tasks have finished is not lost",
+        f"the worker of the task '{name}' has died without a word: it could not be started, was killed from outside, ran "
+        "out of memory, or crashed inside a library (its last lines are above, or in the logs of the job). Give it more "
+        "memory or fewer neighbours (`workers`); the same command goes on, and what other tasks have finished is not lost",
         task=name,
         directory=directory,
     )
@@ -224,16 +224,20 @@ _tethers: set[tuple[str, int]] = set()
 _at_work: list[Order] = []  # the task that this worker is at
 
 
-def _tethered(order: Order):
+def tethered(home: tuple[str, int]) -> dict:
     """From now on this worker ends with who asked for it, or when it is told to stop.
 
     Not every executor ends its workers when its own process is killed: these would wait for ever, or go on computing
     beside the workers of the run that goes on. A worker that is told to stop between two tasks stays: executorlib does
-    not look whether it lives before it sends the next one, and would wait for ever itself.
+    not look whether it lives before it sends the next one.
+
+    Args:
+        home: Host and process.
     """
-    if order.home not in _tethers:
-        _tethers.add(order.home)
-        threading.Thread(target=_end_with, args=(order.home,), daemon=True).start()
+    if home not in _tethers:
+        _tethers.add(home)
+        threading.Thread(target=_end_with, args=(home,), daemon=True).start()
+    return {}
 
 
 def _end_with(home: tuple[str, int]):

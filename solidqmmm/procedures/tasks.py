@@ -59,13 +59,14 @@ def map_tasks(
             report(results[-1])
         return results
     with _marks(executor) as folder:
+        timeout = getattr(executor, "task_timeout", None)
+        # Of a rank that fails alone its own words say more than that the others took too long.
+        patience = _PATIENCE if timeout is None else min(_PATIENCE, timeout / 2)
+        home = socket.gethostname(), os.getpid()
         orders = [
-            Order(
-                function, task, name, f"{n:05d}", str(folder), (socket.gethostname(), os.getpid()),
-                getattr(executor, "task_timeout", None), _PATIENCE,
-            )
+            Order(function, task, name, f"{n:05d}", str(folder), home, timeout, patience)
             for n, (name, task) in enumerate(zip(names, tasks, strict=True))
-        ]  # fmt: skip
+        ]
         return _Driver(executor, orders, folder, directory if named else None).results(report)
 
 
@@ -94,8 +95,9 @@ class _Driver:
                     tell(self.orders[n].name, DONE)
                     report(found[n])
         except BaseException as error:
-            for future in self.at_work:
-                future.cancel()
+            if getattr(self.executor, "cancels", True):
+                for future in self.at_work:
+                    future.cancel()
             if not isinstance(error, Exception):
                 self._stop()
             raise
@@ -203,7 +205,8 @@ def _where(dump: str) -> str:
 
 def _lost(error: Exception) -> bool:
     """Whether an executor says that a worker is gone."""
-    return isinstance(error, BrokenExecutor) or type(error).__name__ == "ExecutorlibSocketError"
+    of_a_job = isinstance(error, RuntimeError) and "terminated without producing output" in str(error)
+    return isinstance(error, BrokenExecutor) or type(error).__name__ == "ExecutorlibSocketError" or of_a_job
 
 
 @contextmanager
