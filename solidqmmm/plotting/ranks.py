@@ -12,7 +12,7 @@ def plot_layouts(host, quantum, ax=None, *, largest: int = 10_000, exchange: flo
     """Seconds of a step against the number of ranks: time-sharing, the best split, and what each would take alone.
 
     Args:
-        host, quantum: Their `RankCost`s.
+        host, quantum: What each costs on ranks, a `RankCost`.
         ax: Axes; a new figure without them.
         largest: Largest number of ranks.
         exchange: T_exchange in s.
