@@ -55,6 +55,12 @@ def test_a_gain_is_advised_and_a_loss_is_not():
     assert rows_of(cheap)["layout"] == "time-sharing, 2.00 times as fast as the split"
 
 
+def test_ranks_that_make_it_slower_are_told():
+    slower = Measured((1, 2), (2.0, 2.5), RankCost.fitted([1, 2], [2.0, 2.5]))
+    assert "2 ranks were slower than 1" in rows_of(Forecast(8, measured([1, 2], HOST), slower))[""]
+    assert "" not in rows_of(Forecast(8, measured([1, 2], HOST), measured([1, 2], QUANTUM)))
+
+
 def test_where_nothing_overlaps_time_sharing_is_advised_with_the_reason():
     forecast = Forecast(16, measured([2], RankCost(1.0, 0.5)), measured([2], RankCost(1.0, 4.0)), "a relaxation")
     assert rows_of(forecast)["layout"] == "time-sharing: a relaxation"

@@ -116,6 +116,10 @@ class Forecast:
             if work is not None:
                 seconds, efficiency = work.cost.seconds(self.ranks), work.cost.efficiency(self.ranks)
                 rows.append((label, f"{in_seconds(seconds)} on {_in_words((self.ranks,))}, efficiency {efficiency:.2f}"))
+        slower = [work for work in (self.host, self.quantum) if work is not None and work.seconds[-1] > work.seconds[0]]
+        if slower:
+            words = f"{slower[0].ranks[-1]} ranks were slower than {slower[0].ranks[0]}"
+            rows.append(("", f"{words}: a busy machine, or too little work to divide"))
         if self.shared is None:
             reason = "the host alone" if self.host is not None and not self.no_overlap else self.no_overlap
             return [*rows, ("layout", f"time-sharing: {reason}")]
