@@ -302,6 +302,14 @@ def test_resonances_have_a_triangle_and_the_title_says_how(carbon):
     assert bare.get_title("right") == ""
 
 
+def test_a_vacancy_whose_neighbours_are_alike_has_one_line_for_them(carbon):
+    """Else the line of the nearest atom hides that of the core, which the legend still names."""
+    result = dataclasses.replace(carbon, defect="vacancy (Ni)", defect_dos_per_THz=carbon.local_dos_per_THz)
+    names = [text.get_text() for text in plot_local_dos(result).get_legend().get_texts()]
+    assert "core, nearest atom" in names
+    assert not any(name.startswith("core (") for name in names)
+
+
 @pytest.mark.parametrize("width", [3.4, 7.0])
 @pytest.mark.parametrize("change", [lambda r: r, many_modes])
 def test_local_dos_draws_the_three_densities(carbon, change, width, tmp_path):

@@ -273,6 +273,8 @@ def plot_local_dos(result, ax=None, *, width=SINGLE_COLUMN):
         (atom, result.defect_dos_per_THz, ACCENT, 1.1),
     )
     lines = [line for line in lines if line[1] is not None and len(line[1])]
+    if len(lines) == 3 and np.allclose(lines[1][1], lines[2][1], rtol=0, atol=0.005 * lines[1][1].max()):
+        lines[1:] = [(f"core, {atom}", *lines[2][1:])]  # one line would hide the other
     with style():
         ax = axes_for(ax, figsize=(width, 2.4))
         if not lines:
