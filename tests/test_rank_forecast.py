@@ -217,6 +217,19 @@ def test_dry_run_of_a_crack_foretells_its_steps(dry_run):
     assert dry_run(CRACK, 2)["layout"].strip() == "time-sharing: the host alone"
 
 
+def test_dry_run_of_a_charged_defect(dry_run, tmp_path):
+    """Its recipe charges the crystal: the host of the calibration is charged too."""
+    (tmp_path / "MgO.cif").write_text((HERE.parent / "examples" / "magnesia_vacancy" / "MgO.cif").read_text())
+    rows = dry_run(
+        "recipe: charged_defect\nstructure: {file: MgO.cif, lattice: host}\nsupercell: [2, 2, 2]\n"
+        "defect: {kind: vacancy, site: 4}\nhost: {model: lewis_catlow_MgO}\n"
+        "charged: {charge: 2, cells: [[2, 2, 2], [3, 3, 3], [4, 4, 4]]}\n",
+        4,
+    )
+    assert rows["atoms"].strip() == "63"
+    assert rows["layout"].strip() == "time-sharing: the host alone"
+
+
 def test_an_estimate_of_ones_own_may_know_nothing_of_ranks(dry_run, tmp_path):
     (tmp_path / "mine.py").write_text(
         '"""Nothing."""\n\n\ndef run(*, model):\n    pass\n\n\n'

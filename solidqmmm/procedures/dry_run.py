@@ -90,10 +90,10 @@ def forecast(model, ranks: int) -> Forecast:
     if model.engine_alone:
         return Forecast(ranks, None, measured_quantum(model.engine, model.crystal.to_atoms()), "the engine alone")
     if model.cluster is None:
-        return Forecast(ranks, measured_host(model.crystal, model.potential), None)
+        return Forecast(ranks, measured_host(model.crystal, _potential(model)), None)
     excluded = model.partition.quantum if is_additive(model.study) else ()
     coupling = without_engine(model, model.crystal, model.partition)
-    host = measured_host(model.crystal, model.potential, excluded=excluded, coupling=coupling)
+    host = measured_host(model.crystal, _potential(model), excluded=excluded, coupling=coupling)
     quantum = measured_quantum(model.engine, model.cluster.to_atoms())
     if quantum is None:
         return Forecast(ranks, host, None, "this engine has no calibration")
@@ -125,12 +125,18 @@ def _on_these_ranks(model) -> Estimate:
     )
 
 
+def _potential(model):
+    """The host's potential; with an option `charge` the recipe charges the crystal."""
+    charge = model.study.options.get("charge")
+    return replace(model.potential, net_charge=float(charge)) if charge else model.potential
+
+
 def _time_of_host(model) -> float:
     """One evaluation of the host alone, the neighbour lists made before."""
     from solidqmmm.engines.lammps_host import LammpsHost
 
     excluded = model.partition.quantum if is_additive(model.study) else ()
-    with LammpsHost(model.crystal, model.potential, excluded=excluded) as host:
+    with LammpsHost(model.crystal, _potential(model), excluded=excluded) as host:
         host.evaluate()
         begin = perf_counter()
         host.set_positions(model.crystal.positions)
