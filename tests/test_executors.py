@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import subprocess
 import sys
 import time
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -20,6 +21,7 @@ from solidqmmm.errors import EnvironmentProblem, StudyError, TaskError
 from solidqmmm.procedures import executors
 from solidqmmm.procedures.executors import Workers, job_template, load_executor, mode_of, open_executor
 from solidqmmm.procedures.tasks import map_tasks
+from solidqmmm.runtime import environment_for_subprocess
 from solidqmmm.system.study_executor import KINDS, read_executor
 
 ROOT = Path(__file__).parents[1]
@@ -398,6 +400,34 @@ def test_one_run_by_several_executors(study, call, monkeypatch, without_figures)
     assert code == 0, err
     assert "task defect xx_+0.001: on record" in err
     assert "task defect yz_+0.001: done" in err
+
+
+def test_what_was_finished_before_a_kill_is_not_computed_again(study, call, without_figures):
+    """The driver is killed without warning; whoever goes on, here serially, reads what its workers have finished."""
+    amplitudes = [round(0.0001 * n, 4) for n in range(1, 13)]
+    study(elastic={"cell": "fixed", "amplitudes": amplitudes})
+    command = [Path(sys.executable).with_name("solidqmmm"), "run", "study.yaml", "--out", "out", "--executor", "local"]
+    folder = Path("out/strains/defect")
+
+    def records():
+        return {path.name: path.stat().st_mtime_ns for path in folder.glob("??_*.npz")}
+
+    with subprocess.Popen([*command, "--workers", "2"], env=environment_for_subprocess()) as driver:
+        deadline = time.monotonic() + 90
+        while len(records()) < 3:
+            assert time.monotonic() < deadline
+            assert driver.poll() is None
+            time.sleep(0.005)
+        driver.kill()
+    time.sleep(2.5)  # its workers end by themselves
+    before = records()
+    code, _, err = call("run", "study.yaml", "--out", "out", "-v")
+    assert code == 0, err
+    after = records()
+    assert len(after) > len(before) >= 3, "it was killed in between"
+    assert {name: after[name] for name in before} == before
+    assert err.count(": on record") == len(before)
+    assert err.count(": done") == len(after) - len(before)
 
 
 @pytest.fixture
