@@ -232,6 +232,24 @@ def test_line_and_property_and_frozen():
             assert np.abs(qmmm.forces()[5:]).max() == 0
 
 
+@pytest.mark.parametrize("buffer", [None, {"hops": 1}])
+def test_sites_that_do_not_exist(buffer):
+    """511 atoms are left of 512: the vacancy shifts what a reader counted in the perfect crystal."""
+    for sites, said in (([3, 511], "511"), ([-1], "-1"), ([900, 901], "900, 901")):
+        region = {"core": {"sites": sites}, "buffer": buffer}
+        with (
+            pytest.raises(RegionError, match=rf"region\.core\.sites names {said}, .* are 0 to 510"),
+            model(defect={"kind": "vacancy", "site": 0}, region=region),
+        ):
+            pass
+    region = {"core": {"hops": 1}, "frozen": {"sites": [511]}}
+    with (
+        pytest.raises(RegionError, match=r"region\.frozen\.sites names 511"),
+        model(defect={"kind": "vacancy", "site": 0}, region=region),
+    ):
+        pass
+
+
 # --- the engine alone -----------------------------------------------------------------------------------------------
 
 

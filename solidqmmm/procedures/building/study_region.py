@@ -82,7 +82,15 @@ def region_centre(study: Study, crystal: Crystal, defect: Defect | None):
 def _selected(crystal, selection: Selection, region: RegionSection, centre, defect, rules: BondRules) -> np.ndarray:
     kind = selection.kind
     if kind == "sites":
-        return np.asarray(selection.sites, dtype=int)
+        sites = np.asarray(selection.sites, dtype=int)
+        beyond = sites[(sites < 0) | (sites >= len(crystal))]
+        if len(beyond):
+            key = "frozen" if selection is region.frozen else "core"
+            raise RegionError(
+                f"region.{key}.sites names {', '.join(map(str, beyond))}, and the atoms of the crystal (supercell, with the "
+                f"defect) are 0 to {len(crystal) - 1}"
+            )
+        return sites
     if kind == "property":
         return by_property(crystal, selection.property, selection.above, selection.below)
     if kind == "line":
