@@ -80,7 +80,7 @@ def environment():
 
 def run(folder, ranks=1, out="out"):
     return subprocess.run(
-        command(ranks, out), cwd=folder, capture_output=True, text=True, timeout=120, check=False, env=environment()
+        command(ranks, out), cwd=folder, capture_output=True, text=True, timeout=300, check=False, env=environment()
     )
 
 
@@ -270,7 +270,7 @@ def test_a_stress_that_is_none_ends_a_strained_cell():
         pytest.param("hangs", 2, marks=pytest.mark.slow),
         pytest.param("deaf", 1, marks=pytest.mark.slow),
         pytest.param("library", 1, marks=pytest.mark.slow),
-        ("library", 2),
+        pytest.param("library", 2, marks=pytest.mark.slow),
     ],
 )
 def test_an_engine_that_hangs_ends_the_run(folder, fault, ranks):
@@ -306,8 +306,8 @@ def test_a_library_that_lets_nothing_else_run(folder):
 @pytest.mark.parametrize(
     ("fault", "ranks", "words"),
     [
-        ("dies", 1, "Faulty says: CalledProcessError"),
-        ("energy", 1, "finite"),
+        pytest.param("dies", 1, "Faulty says: CalledProcessError", marks=pytest.mark.slow),
+        pytest.param("energy", 1, "finite", marks=pytest.mark.slow),
         pytest.param("forces", 2, "finite", marks=pytest.mark.slow),
         ("killed", 2, ""),
     ],
