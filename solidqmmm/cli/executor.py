@@ -74,10 +74,14 @@ class Asked:
                     "--task-timeout, or take --executor local"
                 )
             found = LocalExecutor()
-        written = found.model_dump(exclude_unset=True, mode="json") | {"executor": found.executor} | self.sizes
+        written = (
+            found.model_dump(exclude_unset=True, mode="json") | {"executor": found.executor} | self.sizes
+        )
         changed, problems = read_executor(written, permitted=study.allow_import)
         if problems:
-            raise StudyError("--executor: wrong sizes; nothing was run", problems=[p.shown({}) for p in problems])
+            raise StudyError(
+                "--executor: wrong sizes; nothing was run", problems=[p.shown({}) for p in problems]
+            )
         return changed
 
 
@@ -86,7 +90,9 @@ def require_tasks(asked: Asked, settings, takes_executor: bool, name: str):
     if takes_executor or settings.executor == "serial":
         return
     if asked.anything:
-        raise StudyError(f"the recipe '{name}' has no independent tasks: run it without --executor and --workers")
+        raise StudyError(
+            f"the recipe '{name}' has no independent tasks: run it without --executor and --workers"
+        )
     logger.info("the recipe '%s' has no independent tasks, and no use for the study's executor", name)
 
 

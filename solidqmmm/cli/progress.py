@@ -94,7 +94,9 @@ class Progress:
         if not self.total or self.done is None:
             return words if self.done is None else f"{words}  {self.done}"
         filled = int(_BAR * min(1.0, self.done / self.total))
-        return f"[{'#' * filled}{'.' * (_BAR - filled)}] {self.done} of {self.total}{self._time_left()}  {words}"
+        return (
+            f"[{'#' * filled}{'.' * (_BAR - filled)}] {self.done} of {self.total}{self._time_left()}  {words}"
+        )
 
     # --- lines ------------------------------------------------------------------------------------------------
 
@@ -102,7 +104,9 @@ class Progress:
         if time.monotonic() - self._last < QUIET_SECONDS:
             return
         self._last = time.monotonic()
-        step = "" if self.done is None else f"{self.done} of {self.total}: " if self.total else f"{self.done}: "
+        step = (
+            "" if self.done is None else f"{self.done} of {self.total}: " if self.total else f"{self.done}: "
+        )
         running = [name for name, state in self.tasks.items() if state == "running"][:3]
         said = [f"{step}{self.message}{self._time_left()}"] if step or self.message else []
         said += [f"tasks: {self.counted()}"] if self.tasks else []

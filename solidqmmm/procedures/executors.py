@@ -133,14 +133,23 @@ def open_executor(settings: ExecutorSettings, *, folder=None) -> Workers | None:
     if mode_of(settings) == "steps":
         return Workers(_steps(settings), settings, folder=place)
     if place is None:
-        raise StudyError(f"executor: {settings.executor} hands its tasks to jobs through files, and there is no run folder")
+        raise StudyError(
+            f"executor: {settings.executor} hands its tasks to jobs through files, and there is no run folder"
+        )
     inner = _jobs(settings, place / "queue")
     return Workers(
-        inner, settings, limit=settings.workers, folder=place, jobs=place / "queue", cleared=lambda: _clear(place, settings)
+        inner,
+        settings,
+        limit=settings.workers,
+        folder=place,
+        jobs=place / "queue",
+        cleared=lambda: _clear(place, settings),
     )
 
 
-def local_executor(workers: int | None = None, ranks: int = 1, *, task_timeout: float | None = None) -> Workers:
+def local_executor(
+    workers: int | None = None, ranks: int = 1, *, task_timeout: float | None = None
+) -> Workers:
     """executorlib's executor on this machine: `workers` tasks side by side, each on `ranks` MPI ranks.
 
     Args:
@@ -173,7 +182,9 @@ def _library():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         library = importlib.import_module("executorlib")
-        interface = importlib.import_module("executorlib.standalone.interactive.communication").SocketInterface
+        interface = importlib.import_module(
+            "executorlib.standalone.interactive.communication"
+        ).SocketInterface
     # Its own way is a blocking send: for ever, where the worker could not be started or has died between two tasks.
     interface.send_and_receive_dict = _answered
     return library
@@ -228,7 +239,9 @@ def _own(settings: OwnExecutor) -> Workers:
             f"executor: {settings.executor} cannot be imported ({error}): is its folder on PYTHONPATH?"
         ) from error
     except TypeError as error:
-        raise StudyError(f"executor: {settings.executor} does not take `options` {settings.options}: {error}") from error
+        raise StudyError(
+            f"executor: {settings.executor} does not take `options` {settings.options}: {error}"
+        ) from error
     if not isinstance(made, Executor):
         raise StudyError(
             f"executor: {settings.executor} returned {type(made).__name__}, and a concurrent.futures.Executor is expected"
@@ -240,7 +253,9 @@ def _steps(settings: SlurmExecutor | FluxExecutor) -> Executor:
     """Workers inside the allocation of the job that this process runs in."""
     name = settings.executor
     if name == "slurm":
-        _require_program("srun", "executor: slurm starts workers by it (`mode: steps`): run this inside a SLURM job")
+        _require_program(
+            "srun", "executor: slurm starts workers by it (`mode: steps`): run this inside a SLURM job"
+        )
     else:
         _require_flux()
     workers = settings.workers or _room(settings)
@@ -266,7 +281,9 @@ def _room(settings) -> int:
     """How many workers the job has processors for, by what SLURM says of it."""
     tasks, threads = os.environ.get("SLURM_NTASKS", ""), os.environ.get("SLURM_CPUS_PER_TASK", "1")
     if settings.executor != "slurm" or not (tasks.isdigit() and threads.isdigit()):
-        raise StudyError(f"executor: {settings.executor} needs `workers` here: how many tasks are to run at a time?")
+        raise StudyError(
+            f"executor: {settings.executor} needs `workers` here: how many tasks are to run at a time?"
+        )
     return max(1, int(tasks) * int(threads) // (settings.ranks * settings.threads))
 
 
@@ -281,12 +298,16 @@ def _jobs(settings: SlurmExecutor | FluxExecutor, queue: Path) -> Executor:
         )
     if name == "flux":
         _require_flux()
-    _require_program(_OF_JOBS[name], f"executor: {name} submits jobs by it: run this on a login node of the cluster")
+    _require_program(
+        _OF_JOBS[name], f"executor: {name} submits jobs by it: run this on a login node of the cluster"
+    )
     resources = {"cores": settings.ranks, "job_name": "solidqmmm", "run_time_max": settings.time_limit_s}
     if settings.queue_folder is None:
         resources["submission_template"] = job_template(settings)
     else:
-        resources |= {key: value for key in ("partition", "account", "queue") if (value := getattr(settings, key, None))}
+        resources |= {
+            key: value for key in ("partition", "account", "queue") if (value := getattr(settings, key, None))
+        }
     kind = _library().SlurmClusterExecutor if name == "slurm" else _library().FluxClusterExecutor
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that job_name and the like are not of executorlib
@@ -328,7 +349,9 @@ def job_template(settings: SlurmExecutor | FluxExecutor) -> str:
             "time-limit": None if settings.time_limit_s is None else f"{settings.time_limit_s}s",
         }
         lines = [f"# flux: --{key}={value}" for key, value in asked.items() if value is not None]
-    return "\n".join(["#!/bin/bash", *lines, "", f"export OMP_NUM_THREADS={settings.threads}", "{{command}}", ""])
+    return "\n".join(
+        ["#!/bin/bash", *lines, "", f"export OMP_NUM_THREADS={settings.threads}", "{{command}}", ""]
+    )
 
 
 # --- what has to be there -------------------------------------------------------------------------------------

@@ -36,7 +36,9 @@ def _memory(value):
 
 def _duration(value):
     if not isinstance(value, str) or not re.fullmatch(r"(\d+-)?\d{1,2}:\d\d:\d\d", value):
-        raise ValueError(f"expected a time such as '8:00:00' or '2-00:00:00' (days-hours), in quotes, got {value!r}")
+        raise ValueError(
+            f"expected a time such as '8:00:00' or '2-00:00:00' (days-hours), in quotes, got {value!r}"
+        )
     return value
 
 
@@ -162,7 +164,9 @@ class OwnExecutor(Section):
     @model_validator(mode="after")
     def _is_a_path(self):
         if not re.fullmatch(r"[\w.]+:\w+", self.executor):
-            raise ValueError(f"`executor` must be one of {', '.join(KINDS)}, or module:callable, got {self.executor!r}")
+            raise ValueError(
+                f"`executor` must be one of {', '.join(KINDS)}, or module:callable, got {self.executor!r}"
+            )
         return self
 
 
