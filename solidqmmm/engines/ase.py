@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from time import perf_counter
@@ -70,8 +71,14 @@ class ASEEngine(Closing):
             ) from error
         if not hasattr(module, attribute):
             raise ValueError(f"module {module_name!r} has no calculator {attribute!r}: check the name after the colon")
+        kind = getattr(module, attribute)
+        known = getattr(kind, "default_parameters", {})
+        for key in keywords:
+            # ASE's base class keeps any keyword, so that a misspelt one changes nothing, silently
+            if key not in known and (near := get_close_matches(key, known, n=1, cutoff=0.75)):
+                raise ValueError(f"{path} has no '{key}': did you mean '{near[0]}'?")
         try:
-            calculator = getattr(module, attribute)(**keywords)
+            calculator = kind(**keywords)
         except Exception as error:
             raise ValueError(
                 f"{path} does not take these arguments ({type(error).__name__}: {error}): {keywords}"

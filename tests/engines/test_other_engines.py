@@ -63,6 +63,8 @@ def test_calculators_by_import_path():
         ASEEngine.from_import("ase.calculators.emt:EMX")
     with pytest.raises(EnvironmentProblem, match="no_such_package"):
         ASEEngine.from_import("no_such_package:EMT")
+    with pytest.raises(ValueError, match="has no 'asap_cutof': did you mean 'asap_cutoff'"):
+        ASEEngine.from_import("ase.calculators.emt:EMT", asap_cutof=True)
     with pytest.raises(TypeError, match="got the class EMT"):
         ASEEngine(EMT)
     with pytest.raises(TypeError, match="ASE calculator"):
