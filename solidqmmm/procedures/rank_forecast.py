@@ -32,7 +32,7 @@ from solidqmmm.system.potential import Potential
 # 1,000,000 Stillinger-Weber atoms and GPAW's LCAO mode on 64 atoms (docs/scaling.md).
 HOST_SHARE, QUANTUM_SHARE = 0.97, 0.77
 # Positions to the quantum ranks and forces back, between halves that sleep while they wait (two cores, 150 atoms).
-EXCHANGE_SECONDS = 4e-3
+EXCHANGE_SECONDS = 2.5e-3
 # A calibration of the host takes about so long, s.
 _ENOUGH = 0.5
 # A calibration that takes longer is not repeated, s.
