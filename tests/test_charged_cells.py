@@ -175,7 +175,7 @@ def telling(monkeypatch, shift: float):
     def made(settings, **options):
         return Telling(make_engine(settings, **options), settings.net_charge, shift)
 
-    monkeypatch.setattr("solidqmmm.procedures.build.make_engine", made)
+    monkeypatch.setattr("solidqmmm.engines.factory.make_engine", made)
 
 
 @pytest.mark.parametrize("shift", [0.0, -0.8])
