@@ -372,35 +372,32 @@ def case_scaling_coupling():
 
 def case_ranks_host():
     """Strong scaling of the host: 1,000,000 atoms on one rank and on two, in turn."""
-    import scaling_benchmarks
+    from rank_runner import on_ranks
 
-    return scaling_benchmarks.on_ranks("host_on_ranks")
+    return on_ranks("scaling_benchmarks", "host_on_ranks")
 
 
 def case_ranks_gpaw():
     """Strong scaling of GPAW: Si28H36 on one rank and on two, in turn."""
-    import scaling_benchmarks
+    from rank_runner import on_ranks
 
-    return scaling_benchmarks.on_ranks("gpaw_on_ranks")
+    return on_ranks("scaling_benchmarks", "gpaw_on_ranks")
 
 
 def case_ranks_memory():
     """Memory of each of two ranks with 4,096,000 atoms: what is divided among ranks and what each rank holds."""
-    import scaling_benchmarks
+    from rank_runner import on_ranks
 
-    return scaling_benchmarks.on_ranks("memory_on_ranks")
+    return on_ranks("scaling_benchmarks", "memory_on_ranks")
 
 
 def case_ranks_layouts():
     """Steps with time-sharing and with split ranks on two ranks, three cases, against what the model foretells."""
-    import scaling_benchmarks
+    from layout_benchmarks import LAYOUTS
+    from rank_runner import on_ranks
 
-    cases = scaling_benchmarks.LAYOUTS
-    return {
-        f"{case}_{key}": value
-        for case in cases
-        for key, value in scaling_benchmarks.on_ranks("layouts_on_ranks", case).items()
-    }
+    found = {case: on_ranks("layout_benchmarks", "layouts_on_ranks", case) for case in LAYOUTS}
+    return {f"{case}_{key}": value for case, values in found.items() for key, value in values.items()}
 
 
 CASES = {name[5:]: function for name, function in list(globals().items()) if name.startswith("case_")}
