@@ -94,7 +94,7 @@ class Victim:
         while run.poll() is None:
             with suppress(OSError, ValueError):
                 pid = json.loads((out / ".lock").read_text())["pid"]
-                if pid == run.pid or (self.ranks > 1 and os.getsid(pid) == run.pid):
+                if pid in family_of(run.pid):
                     break
             time.sleep(0.01)
         return time.monotonic()
@@ -106,9 +106,9 @@ class Victim:
         try:
             run.wait(timeout=self.dice.uniform(0.0, 1.0) * self.duration)
         except subprocess.TimeoutExpired:
-            with suppress(ProcessLookupError):
-                self._send(run, number)
-            code, err = ended(run)
+            family = family_of(run.pid)
+            self._send(run, number, family)
+            code, err = ended(run, family)
             if self.ranks == 1 and code not in (CODES[number], 0):
                 self.counts.words.append(f"{out.name}: exit code {code} after signal {number}: {err.strip()[-300:]}")
             return code
@@ -116,12 +116,11 @@ class Victim:
         self.duration = 0.5 * (self.duration + time.monotonic() - begin)
         return None
 
-    def _send(self, run: subprocess.Popen, number: int):
+    def _send(self, run: subprocess.Popen, number: int, family: list[int]):
         """On several ranks a kill is for one of them, the launcher or all, as it happens."""
-        if self.ranks == 1 or number != signal.SIGKILL:
-            os.kill(run.pid, number)
-            return
-        chosen = self.dice.choice([[run.pid], *([pid] for pid in ranks_of(run.pid)), processes_of(run.pid)])
+        chosen = [run.pid]
+        if self.ranks > 1 and number == signal.SIGKILL:
+            chosen = self.dice.choice([chosen, *([pid] for pid in family if is_python(pid)), family])
         for pid in chosen:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
@@ -232,42 +231,39 @@ KINDS = {
 # --- how it ends ----------------------------------------------------------------------------------------------------
 
 
-def ended(run: subprocess.Popen) -> tuple[int, str]:
-    """Exit code and what was said; a run that hangs is killed, with all of its processes."""
+def ended(run: subprocess.Popen, family=()) -> tuple[int, str]:
+    """Exit code and what was said, when the run's family is gone; a run that hangs is killed, with all of its processes."""
     try:
         _, err = run.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
-        for pid in processes_of(run.pid):
+        for pid in family_of(run.pid):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         _, err = run.communicate()
         return -1, f"it hung for {PATIENCE:g} s, and was killed: {err}"
-    deadline = time.monotonic() + 10.0  # ranks that are on their way out
-    while processes_of(run.pid) and time.monotonic() < deadline:
+    deadline = time.monotonic() + 30.0
+    while any(map(is_python, family)) and time.monotonic() < deadline:  # ranks that are on their way out
         time.sleep(0.05)
     return run.returncode, err
 
 
-def processes_of(session: int) -> list[int]:
-    """All processes of a session, but those that are over."""
-    found = []
+def family_of(pid: int) -> list[int]:
+    """A process and all that come from it."""
+    parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError, IndexError, ValueError):
-            words = path.read_text().rpartition(")")[2].split()
-            if int(words[3]) == session and words[0] != "Z":
-                found.append(int(path.parent.name))
-    return found
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    family = [pid]
+    for one in family:
+        family += [child for child, parent in parents.items() if parent == one]
+    return family
 
 
-def ranks_of(session: int) -> list[int]:
-    """Those that run Python."""
-    found = []
-    for pid in processes_of(session):
-        with suppress(OSError):
-            name, words = (Path(f"/proc/{pid}", file).read_bytes() for file in ("comm", "cmdline"))
-            if b"python" in name and b"solidqmmm" in words:
-                found.append(pid)
-    return found
+def is_python(pid: int) -> bool:
+    """Whether a process lives and runs Python."""
+    with suppress(OSError):
+        return b"python" in Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0]
+    return False
 
 
 def contents(out: Path) -> dict[Path, bytes]:
