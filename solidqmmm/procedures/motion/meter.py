@@ -61,7 +61,14 @@ class Meter:
         self.given: Contribution | None = None
 
     def evaluate(self, positions, cell, host_forces=None) -> Contribution:
-        """The correction at `positions`; in a set-up at the place where it was asked last, what it said there."""
+        """The correction at `positions`; in a set-up at the place where it was asked last, what it said there.
+
+        Arguments are those of `Correction.evaluate`.
+
+        Raises:
+            EngineError: If it gave forces that are not finite.
+            Interruption: In a step, if the run has been told to end.
+        """
         if not self.moving and self.at is not None and np.abs(positions - self.at).max() < _SAME_PLACE:
             return self.given
         error, started = None, perf_counter()
