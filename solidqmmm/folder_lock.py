@@ -132,9 +132,13 @@ def _lives(holder: dict) -> bool:
 
 
 def _born(pid: int) -> str | None:
-    """When a process was started, in ticks since the start of the system, where the system tells."""
+    """When a process was started, in ticks since the start of the system, where the system tells; None if it is over.
+
+    One that is over may stand in the system's list until its parent asks for it, in containers for ever.
+    """
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if words[0] in "ZX" else words[19]
     except (OSError, IndexError):
         return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -103,6 +104,18 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path):
         with pytest.raises(SolidQMMMError, match="another run is at work"):
             FolderLock(tmp_path)
     assert not (tmp_path / ".lock").exists()
+
+
+def test_the_lock_of_a_killed_process_that_nobody_has_buried(tmp_path):
+    """Killed with its parent, in a container whose first process does not ask for orphans."""
+    command = [sys.executable, "-c", HOLDING, str(tmp_path)]
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    os.kill(holder.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)  # it is over, and still in the list
+    os.kill(holder.pid, 0)
+    FolderLock(tmp_path).release()
+    holder.communicate()
 
 
 def test_what_another_host_left_is_for_its_user_to_judge(folder, call):
