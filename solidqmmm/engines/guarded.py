@@ -60,22 +60,24 @@ def guarded(engine: Engine, timeout_s: float | None = None, directory=None) -> E
     Returns:
         The same object.
     """
-    for call in CALLS:
-        ask = getattr(engine, call, None)
-        if ask is not None:
-            setattr(engine, call, _guarded(engine, call, ask, timeout_s, directory))
+    kind = type(engine)
+    calls = {call: _guarded(kind, call, timeout_s, directory) for call in CALLS if hasattr(kind, call)}
+    # A kind of its own and no methods hung on the object: a copy of the engine with other settings asks itself.
+    engine.__class__ = type(kind.__name__, (kind,), {"__module__": kind.__module__, "__doc__": kind.__doc__, **calls})
     return engine
 
 
-def _guarded(engine, call: str, ask: Callable, timeout_s, directory) -> Callable:
-    who = engine.name
-    if hasattr(engine, "calculator"):
-        who += f" ({type(engine.calculator).__name__})"
+def _guarded(kind: type, call: str, timeout_s, directory) -> Callable:
+    @wraps(getattr(kind, call))
+    def answered(engine, atoms, *arguments, **options):
+        def ask():
+            return getattr(kind, call)(engine, atoms, *arguments, **options)
 
-    @wraps(ask)
-    def answered(atoms, *arguments, **options):
+        who = engine.name
+        if hasattr(engine, "calculator"):
+            who += f" ({type(engine.calculator).__name__})"
         if timeout_s is None or getattr(_watching, "now", False):  # an engine may ask itself
-            given = ask(atoms, *arguments, **options)
+            given = ask()
         else:
             words = (
                 f"the engine {who} has not answered `{call}` for {len(atoms)} atoms within {timeout_s:g} s "
@@ -83,7 +85,7 @@ def _guarded(engine, call: str, ask: Callable, timeout_s, directory) -> Callable
                 "same command goes on, with a longer `qm.timeout_s` if need be"
             )
             watch = _Watch(timeout_s, EngineError(words, directory=directory))
-            given = watch.over(lambda: ask(atoms, *arguments, **options))
+            given = watch.over(ask)
         require_finite(given, who, directory)
         return given
 
