@@ -84,7 +84,7 @@ def estimate(
 
 
 def forecast(*, model: Model, crack, ranks: int, saving=EVERY_STEP, mode="dynamic", **_):
-    """What a step takes on `ranks` ranks (`procedures.rank_forecast.Forecast`), for split ranks."""
+    """What a step takes on `ranks` ranks (`procedures.parallel.rank_forecast.Forecast`), for split ranks."""
     from solidqmmm.procedures.cracks.fracture_estimate import forecast
 
     return forecast(model, crack, saving, mode, ranks)

@@ -135,7 +135,7 @@ class Recipe:
         return [*rows, ("ranks", f"{ranks}; no prediction: the recipe's own estimate takes no `ranks`")]
 
     def forecast(self, model, ranks: int, **options):
-        """What a step takes on `ranks` ranks (`procedures.rank_forecast.Forecast`); None where nobody knows.
+        """What a step takes on `ranks` ranks (`procedures.parallel.rank_forecast.Forecast`); None where nobody knows.
 
         A recipe that places the region itself says so in a function `forecast(*, model, ranks, ...)` of its own.
         """

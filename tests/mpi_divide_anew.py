@@ -16,7 +16,7 @@ from study_cases import write_structures
 from solidqmmm import run_dynamics
 from solidqmmm.physics.algebra.rank_costs import RankCost, Split
 from solidqmmm.procedures.build import build_model
-from solidqmmm.procedures.splitting import DivideAnew, Plan, split_ranks
+from solidqmmm.procedures.parallel.splitting import DivideAnew, Plan, split_ranks
 from solidqmmm.rank_halves import inside
 from solidqmmm.recipebook import schemas
 from solidqmmm.runtime import all_ranks, is_root

@@ -8,7 +8,7 @@ from ase.build import bulk
 
 from solidqmmm.engines.lammps import LammpsEngine
 from solidqmmm.errors import EngineError
-from solidqmmm.procedures.rank_forecast import measured_host, measured_quantum
+from solidqmmm.procedures.parallel.rank_forecast import measured_host, measured_quantum
 from solidqmmm.runtime import world
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.potential import Potential

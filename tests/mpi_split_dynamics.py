@@ -17,7 +17,7 @@ from solidqmmm.procedures.build import build_model
 from solidqmmm.procedures.motion.impulses import Respa
 from solidqmmm.procedures.motion.lotf import Lotf
 from solidqmmm.procedures.motion.stadium_thermostat import Stadium
-from solidqmmm.procedures.splitting import split_ranks
+from solidqmmm.procedures.parallel.splitting import split_ranks
 from solidqmmm.rank_halves import inside
 from solidqmmm.recipebook import schemas
 from solidqmmm.runtime import all_ranks, is_root

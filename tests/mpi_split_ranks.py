@@ -15,7 +15,7 @@ from pathlib import Path
 
 from solidqmmm import run_dynamics
 from solidqmmm.procedures.build import build_model
-from solidqmmm.procedures.splitting import split_ranks
+from solidqmmm.procedures.parallel.splitting import split_ranks
 from solidqmmm.recipebook import load_study
 from solidqmmm.runtime import all_ranks, is_root, world
 

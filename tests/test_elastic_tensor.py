@@ -35,7 +35,7 @@ from scipy.spatial.transform import Rotation
 from solidqmmm import recipebook
 from solidqmmm.physics.symmetry.crystal_symmetry import turned_elastic_tensor
 from solidqmmm.procedures.build import build_model
-from solidqmmm.procedures.executors import local_executor
+from solidqmmm.procedures.parallel.executors import local_executor
 from solidqmmm.results.base import Result
 from solidqmmm.results.elasticity import ElasticTensorResult
 from solidqmmm.system.crystal import Crystal

@@ -18,9 +18,15 @@ from jinja2 import Template
 
 from solidqmmm import recipebook
 from solidqmmm.errors import EnvironmentProblem, StudyError, TaskError
-from solidqmmm.procedures import executors
-from solidqmmm.procedures.executors import Workers, job_template, load_executor, mode_of, open_executor
-from solidqmmm.procedures.tasks import map_tasks
+from solidqmmm.procedures.parallel import executors
+from solidqmmm.procedures.parallel.executors import (
+    Workers,
+    job_template,
+    load_executor,
+    mode_of,
+    open_executor,
+)
+from solidqmmm.procedures.parallel.tasks import map_tasks
 from solidqmmm.runtime import environment_for_subprocess
 from solidqmmm.system.study_executor import KINDS, read_executor
 

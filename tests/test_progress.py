@@ -13,7 +13,7 @@ import pytest
 
 from solidqmmm.cli import progress
 from solidqmmm.cli.progress import Progress
-from solidqmmm.procedures.tasks import map_tasks
+from solidqmmm.procedures.parallel.tasks import map_tasks
 from solidqmmm.runtime import environment_for_subprocess
 
 
@@ -90,7 +90,7 @@ def test_other_ranks_are_silent(capfd):
 ON_TERMINAL = """
 import time
 from solidqmmm.cli.progress import Progress
-from solidqmmm.procedures.tasks import map_tasks
+from solidqmmm.procedures.parallel.tasks import map_tasks
 
 def slow(n):
     time.sleep(0.6)

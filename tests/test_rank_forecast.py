@@ -11,7 +11,7 @@ from ase.build import bulk
 from solidqmmm.engines.lammps import LammpsEngine
 from solidqmmm.engines.protocols import Contribution
 from solidqmmm.physics.algebra.rank_costs import RankCost
-from solidqmmm.procedures.rank_forecast import (
+from solidqmmm.procedures.parallel.rank_forecast import (
     Forecast,
     Measured,
     measured_host,

@@ -13,8 +13,8 @@ import pytest
 from solidqmmm import recipebook
 from solidqmmm.procedures.build import build_model
 from solidqmmm.procedures.check import check_boundary
-from solidqmmm.procedures.executors import local_executor
-from solidqmmm.procedures.task_states import watched
+from solidqmmm.procedures.parallel.executors import local_executor
+from solidqmmm.procedures.parallel.task_states import watched
 from solidqmmm.system.study import Study
 
 

@@ -14,7 +14,7 @@ from launching import on_ranks as command_on_ranks
 from study_cases import STUDIES, changed, write_structures
 
 from solidqmmm.physics.algebra.rank_costs import RankCost
-from solidqmmm.procedures.splitting import Plan
+from solidqmmm.procedures.parallel.splitting import Plan
 from solidqmmm.results.base import Result
 from solidqmmm.runtime import environment_for_subprocess
 

@@ -12,10 +12,10 @@ import pytest
 import worker_tasks
 
 from solidqmmm.errors import EngineError, SolidQMMMError, TaskError
-from solidqmmm.procedures import tasks
-from solidqmmm.procedures.executors import local_executor
-from solidqmmm.procedures.task_states import watched
-from solidqmmm.procedures.tasks import map_tasks
+from solidqmmm.procedures.parallel import tasks
+from solidqmmm.procedures.parallel.executors import local_executor
+from solidqmmm.procedures.parallel.task_states import watched
+from solidqmmm.procedures.parallel.tasks import map_tasks
 
 NAMES = ["xx +0.1", "xx -0.1", "yz +0.1"]
 

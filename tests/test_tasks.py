@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from elastic_cases import SW, T3, model_of, silicon
 
-from solidqmmm.procedures.executors import local_executor
+from solidqmmm.procedures.parallel.executors import local_executor
+from solidqmmm.procedures.parallel.tasks import map_tasks
 from solidqmmm.procedures.records import Records, fingerprint
-from solidqmmm.procedures.tasks import map_tasks
 from solidqmmm.runtime import environment_for_subprocess
 
 # --- tasks ----------------------------------------------------------------------------------------------------
@@ -116,8 +116,8 @@ def waits(folder):
 """
 ASKING = """
 import sys
-from solidqmmm.procedures.executors import local_executor
-from solidqmmm.procedures.tasks import map_tasks
+from solidqmmm.procedures.parallel.executors import local_executor
+from solidqmmm.procedures.parallel.tasks import map_tasks
 from waiting import waits
 
 with local_executor(2) as executor:

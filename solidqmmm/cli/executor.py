@@ -59,7 +59,7 @@ class Asked:
         Raises:
             StudyError: With every mistake.
         """
-        from solidqmmm.procedures.executors import load_executor
+        from solidqmmm.procedures.parallel.executors import load_executor
         from solidqmmm.system.study_executor import LocalExecutor, SerialExecutor, read_executor
 
         found = study.executor_settings or SerialExecutor()
@@ -103,7 +103,7 @@ def opened(settings, takes_executor: bool, folder, ranks: int) -> Iterator[dict]
     Raises:
         StudyError: Under mpiexec: workers start processes of their own.
     """
-    from solidqmmm.procedures.executors import open_executor
+    from solidqmmm.procedures.parallel.executors import open_executor
 
     if not takes_executor or settings.executor == "serial":
         yield {}

@@ -35,7 +35,7 @@ def on_host_ranks(study, recipe, ranks: Ranks, folder: Path, work: Callable[[Cal
     if ranks.size == 1:
         typer.echo("ranks: {layout: split} needs at least two ranks, and this is one: quantum and host take turns")
         return work(lambda: None)
-    from solidqmmm.procedures.splitting import DivideAnew, split_ranks
+    from solidqmmm.procedures.parallel.splitting import DivideAnew, split_ranks
 
     if (asked.quantum or 1) >= ranks.size:
         raise StudyError(
@@ -80,7 +80,7 @@ def _rows(traffic) -> list[tuple[str, str]]:
 
 def _chosen(study, recipe, ranks: Ranks, folder: Path):
     """Number of quantum ranks and the plan behind it: that of the run folder, or of a short calibration on all ranks."""
-    from solidqmmm.procedures.splitting import Plan
+    from solidqmmm.procedures.parallel.splitting import Plan
 
     if ranks.size == 2:
         return 1, None
@@ -92,7 +92,7 @@ def _chosen(study, recipe, ranks: Ranks, folder: Path):
         typer.echo("ranks: nobody knows what this engine costs, and half of the ranks are its own; `ranks: quantum` sets it")
         return ranks.size // 2, None
     plan = Plan(ranks.size, forecast.host.cost, forecast.quantum.cost, forecast.exchange)
-    from solidqmmm.procedures.rank_forecast import in_seconds
+    from solidqmmm.procedures.parallel.rank_forecast import in_seconds
 
     host, quantum = in_seconds(forecast.host.here), in_seconds(forecast.quantum.here)
     typer.echo(f"ranks: on all {ranks.size} of them a host step takes {host} and a quantum call {quantum}")
@@ -124,7 +124,7 @@ def _note(folder: Path, link):
 def _noted(folder: Path, ranks: Ranks):
     """What was written down for as many ranks, or None; collective among all ranks."""
     from solidqmmm.physics.algebra.rank_costs import RankCost
-    from solidqmmm.procedures.splitting import Plan
+    from solidqmmm.procedures.parallel.splitting import Plan
     from solidqmmm.runtime import world
 
     found = None

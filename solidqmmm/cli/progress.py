@@ -40,7 +40,7 @@ class Progress:
             self._now_and_then()
 
     def task(self, name: str, state: str) -> None:
-        """A task is in a state of `procedures.task_states`."""
+        """A task is in a state of `procedures.parallel.task_states`."""
         self.tasks[name] = state
         self._since[name] = time.monotonic()
         if not self.show or (self._on_terminal() and state != "failed"):
@@ -128,7 +128,7 @@ class Progress:
 
     def __enter__(self):
         _open.append(self)
-        from solidqmmm.procedures.task_states import watched
+        from solidqmmm.procedures.parallel.task_states import watched
 
         self._watching = watched(self.task)
         self._watching.__enter__()

@@ -170,7 +170,7 @@ class Link:
 
     Attributes:
         halves: The division.
-        plan: Costs on which the division rests (`procedures/splitting`), or None.
+        plan: Costs on which the division rests (`procedures/parallel/splitting`), or None.
         traffic: Counts and times so far.
         made: When the ranks were divided, of `perf_counter`.
         wishes: Checkpoints in a row at which another division would have paid.

@@ -27,7 +27,7 @@ from solidqmmm.procedures.building.repetition import repeats_around
 from solidqmmm.procedures.building.slabs import slab_axes
 from solidqmmm.procedures.building.study_region import bond_rules, region_centre, select_partition
 from solidqmmm.procedures.carve import carve, complete_partition
-from solidqmmm.procedures.task_worker import logs_in
+from solidqmmm.procedures.parallel.task_worker import logs_in
 from solidqmmm.system.bonds import BondRules
 from solidqmmm.system.cluster import Cluster
 from solidqmmm.system.crystal import Crystal

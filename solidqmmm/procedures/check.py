@@ -18,8 +18,8 @@ from solidqmmm.errors import StudyError
 from solidqmmm.procedures.build import Model
 from solidqmmm.procedures.building.describe import described
 from solidqmmm.procedures.building.embed import is_additive
-from solidqmmm.procedures.task_states import told
-from solidqmmm.procedures.tasks import map_tasks
+from solidqmmm.procedures.parallel.task_states import told
+from solidqmmm.procedures.parallel.tasks import map_tasks
 from solidqmmm.procedures.trust.buffer_series import (
     Series,
     buffer_series,

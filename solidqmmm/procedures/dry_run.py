@@ -8,7 +8,7 @@ from time import perf_counter
 from solidqmmm.engines.journal import without_journal
 from solidqmmm.engines.protocols import CostedEngine
 from solidqmmm.procedures.building.embed import is_additive
-from solidqmmm.procedures.rank_forecast import (
+from solidqmmm.procedures.parallel.rank_forecast import (
     Forecast,
     in_seconds,
     measured_host,

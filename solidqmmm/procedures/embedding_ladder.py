@@ -16,9 +16,9 @@ from solidqmmm.procedures.build import Model, build_model
 from solidqmmm.procedures.building.embed import is_additive
 from solidqmmm.procedures.building.embedding_requests import SHELLS_ANSWER
 from solidqmmm.procedures.charged_defects.lattice_stability import require_stable_lattice
+from solidqmmm.procedures.parallel.task_worker import ONE_AT_A_TIME
+from solidqmmm.procedures.parallel.tasks import map_tasks
 from solidqmmm.procedures.relax import relax
-from solidqmmm.procedures.task_worker import ONE_AT_A_TIME
-from solidqmmm.procedures.tasks import map_tasks
 from solidqmmm.results.embedding_ladder import EmbeddingRung
 from solidqmmm.system.study import Study
 from solidqmmm.system.study_sections import AdditiveSection, Selection

@@ -28,8 +28,13 @@ def layouts_on_ranks(case) -> dict:
     from ase.build import bulk
 
     from solidqmmm.procedures.build import build_model
-    from solidqmmm.procedures.rank_forecast import Forecast, measured_host, measured_quantum, without_engine
-    from solidqmmm.procedures.splitting import split_ranks
+    from solidqmmm.procedures.parallel.rank_forecast import (
+        Forecast,
+        measured_host,
+        measured_quantum,
+        without_engine,
+    )
+    from solidqmmm.procedures.parallel.splitting import split_ranks
     from solidqmmm.runtime import all_ranks
     from solidqmmm.system.study import Study
 
@@ -90,7 +95,7 @@ def layouts_on_ranks(case) -> dict:
 def _middle(found):
     """One calibration from the medians of several."""
     from solidqmmm.physics.algebra.rank_costs import RankCost
-    from solidqmmm.procedures.rank_forecast import Measured
+    from solidqmmm.procedures.parallel.rank_forecast import Measured
 
     seconds = np.median([one.seconds for one in found], axis=0)
     return Measured(found[0].ranks, tuple(seconds.tolist()), RankCost.fitted(found[0].ranks, seconds))

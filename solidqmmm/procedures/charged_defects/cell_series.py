@@ -21,10 +21,10 @@ from solidqmmm.physics.algebra.quasi_newton import update_bfgs
 from solidqmmm.procedures.building.embed import is_additive
 from solidqmmm.procedures.charged_defects.host_potentials import compared, host_potentials
 from solidqmmm.procedures.charged_defects.lattice_stability import require_stable_lattice
+from solidqmmm.procedures.parallel.task_worker import ONE_AT_A_TIME
+from solidqmmm.procedures.parallel.tasks import map_tasks
 from solidqmmm.procedures.records import Records, fingerprint
 from solidqmmm.procedures.relax import relax
-from solidqmmm.procedures.task_worker import ONE_AT_A_TIME
-from solidqmmm.procedures.tasks import map_tasks
 from solidqmmm.system.charges import site_charges
 from solidqmmm.system.energy_table import CellEnergy
 from solidqmmm.system.site_potentials import CellPotentials, SitePotentials

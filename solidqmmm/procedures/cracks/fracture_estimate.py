@@ -10,7 +10,7 @@ from solidqmmm.engines.lammps_host import LammpsHost
 from solidqmmm.procedures.cracks.crack_system import crack_system
 from solidqmmm.procedures.cracks.fracture import LOOK, thermostat_of, tip_region
 from solidqmmm.procedures.cracks.track_tip import TipTracker
-from solidqmmm.procedures.rank_forecast import (
+from solidqmmm.procedures.parallel.rank_forecast import (
     Forecast,
     in_seconds,
     measured_host,

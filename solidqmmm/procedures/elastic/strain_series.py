@@ -26,10 +26,10 @@ from solidqmmm.procedures.elastic.strained_crystal import (
     require_stress,
 )
 from solidqmmm.procedures.formation import primitive
+from solidqmmm.procedures.parallel.task_states import tell_known, tell_waiting, told
+from solidqmmm.procedures.parallel.task_worker import ONE_AT_A_TIME
+from solidqmmm.procedures.parallel.tasks import map_tasks
 from solidqmmm.procedures.records import Records
-from solidqmmm.procedures.task_states import tell_known, tell_waiting, told
-from solidqmmm.procedures.task_worker import ONE_AT_A_TIME
-from solidqmmm.procedures.tasks import map_tasks
 from solidqmmm.system.study import Study
 
 # The host's forces carry no noise: they are relaxed to this fraction of what the strain puts on the ions.

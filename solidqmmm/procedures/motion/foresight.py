@@ -20,7 +20,7 @@ from time import perf_counter
 from solidqmmm.engines.lammps_attachment import Attachment
 from solidqmmm.engines.remote import Link, Traffic, link
 from solidqmmm.physics.geometry import unwrapped
-from solidqmmm.procedures.splitting import DivideAnew
+from solidqmmm.procedures.parallel.splitting import DivideAnew
 
 _NAME = "foresight"
 _IN_A_ROW = 2

@@ -29,7 +29,7 @@ from solidqmmm.engines.remote import made
 from solidqmmm.errors import EngineError, RegionError, StudyError
 from solidqmmm.procedures.build import Model
 from solidqmmm.procedures.building.describe import engine_in_words
-from solidqmmm.procedures.task_states import told
+from solidqmmm.procedures.parallel.task_states import told
 from solidqmmm.results.boundary import BufferSeries
 from solidqmmm.system.crystal import Crystal
 from solidqmmm.system.partition import Partition

@@ -10,7 +10,7 @@ import numpy as np
 from solidqmmm.errors import ConvergenceError, StructureError
 from solidqmmm.procedures.build import Model, build_model
 from solidqmmm.procedures.match import match_lattices
-from solidqmmm.procedures.task_worker import ONE_AT_A_TIME
+from solidqmmm.procedures.parallel.task_worker import ONE_AT_A_TIME
 from solidqmmm.procedures.trust.buffer_series import forces_at_width
 from solidqmmm.procedures.trust.energy_drift import energy_drift
 from solidqmmm.procedures.trust.patch_test import patch_test

@@ -25,8 +25,8 @@ from solidqmmm.physics.symmetry.symmetric_displacements import (
 )
 from solidqmmm.physics.vibrations.force_constants import symmetrized, with_sum_rule
 from solidqmmm.procedures.build import build_model
-from solidqmmm.procedures.task_worker import ONE_AT_A_TIME
-from solidqmmm.procedures.tasks import map_tasks
+from solidqmmm.procedures.parallel.task_worker import ONE_AT_A_TIME
+from solidqmmm.procedures.parallel.tasks import map_tasks
 from solidqmmm.procedures.vibrations.host_hessian import HostHessian, host_hessian
 from solidqmmm.system.study import Study
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from shutil import rmtree
 
 from solidqmmm.errors import SolidQMMMError, TaskError
-from solidqmmm.procedures.task_states import DONE, FAILED, RUNNING, tell, tell_waiting, told
-from solidqmmm.procedures.task_worker import Order, died, logs_of, stop_mark, work
+from solidqmmm.procedures.parallel.task_states import DONE, FAILED, RUNNING, tell, tell_waiting, told
+from solidqmmm.procedures.parallel.task_worker import Order, died, logs_of, stop_mark, work
 
 _LOOK = 0.2  # seconds between looks at what workers leave in the folder
 _PATIENCE = 10.0  # seconds that a rank which failed waits for the others

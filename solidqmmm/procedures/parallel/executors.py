@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 
 from solidqmmm.errors import EnvironmentProblem, StudyError
-from solidqmmm.procedures.task_worker import tethered
+from solidqmmm.procedures.parallel.task_worker import tethered
 from solidqmmm.system import study_file
 from solidqmmm.system.study_executor import (
     ExecutorSettings,
