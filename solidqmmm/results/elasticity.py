@@ -228,13 +228,14 @@ class ElasticTensorResult(Result):
             trace = None if dipole is None else float(np.trace(dipole))
             rows.append(("elastic dipole", or_reason(trace, "eV (trace)", self.elastic_dipole_missing_reason, digits=4)))
         if self.relaxation_volume_A3 is not None:
-            rows.append(("relaxation volume", f"{self.relaxation_volume_A3:+.3f} A^3"))
+            rows.append(("relaxation volume", f"{self.relaxation_volume_A3:+z.3f} A^3"))
         if self.nonlinearity_percent is not None:
             rows.append(("nonlinearity", f"{self.nonlinearity_percent:.2g} % over the amplitudes"))
         rows.append(
             (
                 "cost",
-                f"{self.n_strain_shapes} strain shapes, {self.n_force_evaluations} force evaluations"
+                f"{self.n_strain_shapes} strain shape{'s' * (self.n_strain_shapes > 1)}, "
+                f"{self.n_force_evaluations} force evaluations"
                 + (f", {self.n_qm_calls} quantum calls" if self.engine else ""),
             )
         )

@@ -84,7 +84,7 @@ def structure_record(crystal, file_name: str) -> dict:
 
 def or_reason(value: float | None, unit: str, reason: str | None, digits: int = 6) -> str:
     """A number with its unit, or in words why there is none."""
-    return f"{value:.{digits}f} {unit}".strip() if value is not None else f"none ({reason})"
+    return f"{value:z.{digits}f} {unit}".strip() if value is not None else f"none ({reason})"
 
 
 def division_in_words(said: dict) -> str:

@@ -178,7 +178,7 @@ class DefectRelaxationResult(EmbeddedResult):
             ),
         ]
         rows += [
-            (f"shell {shell}", f"{len(radial)} neighbours, outward by {_range(radial)} A")
+            (f"shell {shell}", f"{len(radial)} neighbour{'s' * (len(radial) > 1)}, outward by {_range(radial)} A")
             for shell, radial in _by_shell(self.neighbour_displacements_A).items()
         ]
         if len(self.neighbour_pair_distances_A):
