@@ -244,14 +244,18 @@ def environment_for_subprocess():
     return {key: value for key, value in os.environ.items() if not key.startswith(_LAUNCHER_PREFIXES)}
 
 
+def outlives_pickling(error):
+    """Whether another process can receive this exception: those of any library have any constructor."""
+    try:
+        return type(pickle.loads(pickle.dumps(error))) is type(error)
+    except Exception:
+        return False
+
+
 def _packed(error, rank):
     """The exception as bytes that every rank can turn into an exception again."""
-    try:
-        packed = pickle.dumps(error)
-        if type(pickle.loads(packed)) is type(error):
-            return packed
-    except Exception:  # an exception of any library, with any constructor
-        pass
+    if outlives_pickling(error):
+        return pickle.dumps(error)
     text = "".join(traceback.format_exception_only(error)).strip()
     return pickle.dumps(SolidQMMMError(f"rank {rank} failed: {text}"))
 

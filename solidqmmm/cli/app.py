@@ -119,10 +119,9 @@ def run(
 
     On a cluster, by a file of settings: solidqmmm run elastic.yaml --executor slurm.yaml
     """
-    show.set_verbosity(verbose)
+    study = _loaded(study_file, allow_import, verbose)
     from solidqmmm import recipebook
 
-    study = recipebook.load_study(study_file, allow_import=allow_import or ())
     recipe = recipebook.find(study.recipe, study.folder)
     asked = Asked(executor, workers, ranks_per_worker, task_timeout)
     settings = asked.settings(study)
@@ -165,10 +164,7 @@ def carve(study_file: StudyFile, out: Out = None, allow_import: AllowImport = No
 
     Example: solidqmmm carve vacancy.yaml --out vacancy
     """
-    show.set_verbosity(verbose)
-    from solidqmmm import recipebook
-
-    study = recipebook.load_study(study_file, allow_import=allow_import or ())
+    study = _loaded(study_file, allow_import, verbose)
     _require_region_of_study(study, study_file)
     ranks.start()
     with _built(study, None) as model:
@@ -202,10 +198,7 @@ def check(
 
     Its questions side by side: solidqmmm check vacancy.yaml --out vacancy --workers 4
     """
-    show.set_verbosity(verbose)
-    from solidqmmm import recipebook
-
-    study = recipebook.load_study(study_file, allow_import=allow_import or ())
+    study = _loaded(study_file, allow_import, verbose)
     settings = Asked(executor, workers, ranks_per_worker, task_timeout).settings(study)
     _require_region_of_study(study, study_file)
     ranks.start()
@@ -274,6 +267,14 @@ def cite(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a
 
 
 # --- steps ----------------------------------------------------------------------------------------------------
+
+
+def _loaded(study_file, allow_import, verbose):
+    """The study that a command is given, after it has been told how much to say."""
+    show.set_verbosity(verbose)
+    from solidqmmm import recipebook
+
+    return recipebook.load_study(study_file, allow_import=allow_import or ())
 
 
 def _run(study, recipe, folder, tasks):

@@ -64,10 +64,6 @@ class Ranks:
 
     def _all_failed(self, seconds: float) -> bool:
         """Whether every rank gets here within `seconds`."""
-        request = self._failures.Ibarrier()
-        deadline = time.monotonic() + seconds
-        while not request.Test():
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.02)
-        return True
+        from solidqmmm.rank_halves import patient
+
+        return patient(self._failures.Ibarrier(), seconds=seconds)

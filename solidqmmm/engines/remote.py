@@ -34,7 +34,7 @@ from solidqmmm.engines.protocols import (
 )
 from solidqmmm.errors import EngineError
 from solidqmmm.rank_halves import Halves, patient
-from solidqmmm.runtime import agree_on_failure
+from solidqmmm.runtime import agree_on_failure, outlives_pickling
 
 # Positions and cells that differ by less (angstrom) are the same: a host that brings atoms back into its box rounds.
 SAME = 1e-12
@@ -126,12 +126,8 @@ def _agreed(communicator, error) -> bytes | None:
 
 def _packed(error: BaseException) -> bytes:
     """An exception as bytes that can be an exception again."""
-    try:
-        packed = pickle.dumps(error)
-        if type(pickle.loads(packed)) is type(error):
-            return packed
-    except Exception:  # of any library, with any constructor
-        pass
+    if outlives_pickling(error):
+        return pickle.dumps(error)
     return pickle.dumps(EngineError(f"on the quantum ranks: {type(error).__name__}: {error}"))
 
 

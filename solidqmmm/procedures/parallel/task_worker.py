@@ -13,7 +13,6 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
-import pickle
 import re
 import socket
 import sys
@@ -27,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from solidqmmm.errors import SolidQMMMError, TaskError
-from solidqmmm.runtime import agree_on_failure
+from solidqmmm.rank_halves import patient
+from solidqmmm.runtime import agree_on_failure, outlives_pickling
 from solidqmmm.system.whole_file import written_whole
 
 # Threads of one process share MPI and LAMMPS's globals: what opens engines in a task holds this.
@@ -127,13 +127,8 @@ def _channel():
 
 def _meet(order: Order, channel, error):
     """All ranks come here after the task; raises the same on all if any has failed."""
-    request = channel.Ibarrier()
-    begun = time.monotonic()
-    while not request.Test():
-        waited = time.monotonic() - begun
-        if error is not None and waited > order.patience:
-            _leave_alone(order, channel, error)
-        time.sleep(min(0.02, 0.001 + waited / 10))
+    if not patient(channel.Ibarrier(), seconds=float("inf") if error is None else order.patience):
+        _leave_alone(order, channel, error)
     agree_on_failure(channel, error)
 
 
@@ -183,11 +178,8 @@ def _portable(error: Exception) -> Exception:
     frames = list(traceback.walk_tb(error.__traceback__))
     module = frames[-1][0].f_globals.get("__name__", "") if frames else ""
     there = "".join(traceback.format_exception(error))
-    try:
-        if type(pickle.loads(pickle.dumps(error))) is not type(error):
-            raise TypeError
-        found = error
-    except Exception:  # an exception of any library, with any constructor
+    found = error
+    if not outlives_pickling(error):
         found = SolidQMMMError("".join(traceback.format_exception_only(error)).strip())
     found.add_note(f"In the worker (process {os.getpid()} on {socket.gethostname()}):\n{there}")
     found.of_solidqmmm = module.startswith("solidqmmm.")

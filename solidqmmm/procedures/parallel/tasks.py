@@ -143,9 +143,8 @@ class _Driver:
             if _lost(error):
                 raise self._died(n) from None
             tell(order.name, FAILED)
-            if getattr(
-                error, "of_solidqmmm", False
-            ):  # here its words are as good as there: no traceback of the executor's
+            if getattr(error, "of_solidqmmm", False):
+                # Here its words are as good as there: no traceback of the executor's.
                 raise error.with_traceback(None) from None
             raise
 
